@@ -1,0 +1,1 @@
+"""Jobs to run and to copy; they use nothing of the orchestrator but its public names."""

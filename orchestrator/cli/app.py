@@ -1,0 +1,167 @@
+"""The ``axis`` command: parse, call, print.
+
+Everything heavy is imported inside the command that needs it: ``axis plan`` must answer
+without ray, torch or pyarrow.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import failures
+
+PlanPath = Annotated[str, typer.Argument(metavar="PLAN", help="The axis plan, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FIELD=VALUE]...", help="Overrides, such as training.workers=4."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name, its folder, or its plan file.")
+]
+StorageUri = Annotated[
+    str, typer.Option("--storage", help="Where runs lie; a folder or a pyarrow.fs URI.")
+]
+
+app = typer.Typer(
+    name="axis",
+    help="Shard data, train on many workers and serve the result, from one plan.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=failures.exit_code_table(),
+)
+
+
+@app.command()
+def plan(
+    path: PlanPath, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Show what a run would do: the resolved plan, mesh, bundles, and what is written where."""
+    from orchestrator.cli.plan_command import show_plan
+
+    with failures.reported(as_json, debug):
+        show_plan(path, overrides or [], as_json)
+
+
+@app.command()
+def run(
+    path: PlanPath,
+    overrides: Overrides = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; what is there is moved aside.")
+    ] = False,
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the application up.")
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            envvar="RAY_ADDRESS",
+            help="A Ray cluster, such as auto or 10.0.0.1:6379; without it, a private one.",
+        ),
+    ] = None,
+    num_cpus: Annotated[
+        int | None,
+        typer.Option("--num-cpus", min=1, help="Logical CPUs of a private cluster."),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Carry the plan out: shard, train, serve. The same command again resumes the run."""
+    from orchestrator.cli.run_command import run_plan_file
+
+    with failures.reported(as_json, debug):
+        code = run_plan_file(path, overrides or [], fresh, keep_serving, address, num_cpus, as_json)
+        raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    run_name: RunName, storage: StorageUri = "runs", as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Show where a run stands."""
+    from orchestrator.cli.run_views import show_status
+
+    with failures.reported(as_json, debug):
+        show_status(run_name, storage, as_json)
+
+
+@app.command(name="ls")
+def list_runs(storage: StorageUri = "runs", as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the runs of a storage."""
+    from orchestrator.cli.run_views import show_runs
+
+    with failures.reported(as_json, debug):
+        show_runs(storage, as_json)
+
+
+@app.command()
+def logs(
+    run_name: RunName,
+    storage: StorageUri = "runs",
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="Which attempt; the last by default.")
+    ] = None,
+    worker: Annotated[
+        int | None, typer.Option("--worker", min=0, help="One worker's log alone.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the run ends.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Print what the driver and the workers of a run logged."""
+    from orchestrator.cli.run_views import show_logs
+
+    with failures.reported(as_json, debug):
+        show_logs(run_name, storage, attempt, worker, follow, as_json)
+
+
+@app.command()
+def stop(
+    run_name: RunName,
+    storage: StorageUri = "runs",
+    timeout: Annotated[
+        str, typer.Option("--timeout", help="How long to wait for it, such as 2m.")
+    ] = "2m",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Stop a run after a last checkpoint; the same ``axis run`` resumes it."""
+    from orchestrator.cli.run_views import stop_run
+
+    with failures.reported(as_json, debug):
+        stop_run(run_name, storage, timeout, as_json)
+
+
+@app.command()
+def schema(
+    as_json: AsJson = False,  # noqa: ARG001 - every command takes it; a schema is JSON anyway
+) -> None:
+    """Print the JSON Schema of a plan, for editors."""
+    import json
+
+    from orchestrator.plan.dump import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the versions of this tool and of what it stands on."""
+    from orchestrator.cli.versions import show_versions
+
+    show_versions(as_json)
+
+
+def main() -> None:
+    """Entry point of the ``axis`` script."""
+    sys.exit(app())

@@ -1,0 +1,196 @@
+"""``axis status``, ``ls``, ``logs`` and ``stop``: what can be said of runs from their storage.
+
+None of them needs a cluster: a run tells everything by what it leaves in its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import typer
+
+from orchestrator.errors import DeadlineExceeded, PlanError, Problem
+from orchestrator.observe.lease import request_stop
+from orchestrator.observe.runs import RunView, is_run, list_runs, view_run
+from orchestrator.plan.load import load_plan
+from orchestrator.plan.quantities import parse_duration
+from orchestrator.storage import Storage
+
+_POLL_SECONDS = 0.5
+_LOG = re.compile(r"logs/attempt-(\d+)/(?:worker-(\d+)|(\w+))\.log")
+
+
+def show_status(name: str, storage: str, as_json: bool) -> None:
+    """Print where one run stands."""
+    base, run = find_run(name, storage)
+    view = view_run(base, run)
+    typer.echo(json.dumps(view.to_dict(), default=str) if as_json else _status_text(view))
+
+
+def show_runs(storage: str, as_json: bool) -> None:
+    """Print one line a run."""
+    views = list_runs(Storage.open(storage))
+    if as_json:
+        typer.echo(json.dumps([view.to_dict() for view in views], default=str))
+        return
+    if not views:
+        typer.echo(f"no runs in {storage}; `axis run PLAN` begins one")
+        return
+    rows: list[tuple[str, ...]] = [("RUN", "STATUS", "STEP", "ATTEMPT", "LOSS", "BEST", "UPDATED")]
+    rows += [_row(view) for view in views]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+def show_logs(
+    name: str,
+    storage: str,
+    attempt: int | None,
+    worker: int | None,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Print the logs of one attempt, each line with the name of its writer."""
+    base, run_name = find_run(name, storage)
+    run = base.child(run_name)
+    chosen = attempt or max((number for number, _, _ in _log_files(run)), default=0)
+    printed: dict[str, int] = {}
+    while True:
+        live = view_run(base, run_name).live
+        for path, writer in _logs_of(run, chosen, worker):
+            for line in _new_lines(run, path, printed):
+                text = json.dumps({"attempt": chosen, "writer": writer, "line": line})
+                typer.echo(text if as_json else f"{writer}: {line}")
+        if not (follow and live):
+            break
+        time.sleep(_POLL_SECONDS)
+    if not printed and not as_json:
+        which = f"attempt {chosen}" if chosen else "any attempt"
+        typer.echo(f"{run_name}: no logs of {which} yet", err=True)
+
+
+def stop_run(name: str, storage: str, timeout: str, as_json: bool) -> None:
+    """Ask a run to stop and wait until it has.
+
+    Raises ``DeadlineExceeded`` when it is still going after ``timeout``.
+    """
+    try:
+        timeout_seconds = parse_duration(timeout)
+    except ValueError as error:
+        raise PlanError([Problem("--timeout", str(error))], "command line") from error
+    base, run_name = find_run(name, storage)
+    view = view_run(base, run_name)
+    if view.live:
+        request_stop(base.child(run_name), "axis stop")
+        view = _await_end(base, run_name, timeout_seconds)
+        text = f"{run_name}: {view.message or view.status}"
+    else:
+        text = f"{run_name}: nothing to stop, it is {view.status}"
+    typer.echo(json.dumps(view.to_dict(), default=str) if as_json else text)
+
+
+def find_run(name: str, storage: str) -> tuple[Storage, str]:
+    """The storage and name of a run given as a name, a run's folder, or a plan file."""
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        plan = load_plan(path).plan
+        return Storage.open(plan.storage), plan.name
+    head, _, tail = name.rstrip("/").rpartition("/")
+    if head:
+        base = Storage.open(head)
+        if is_run(base, tail):
+            return base, tail
+    return Storage.open(storage), name
+
+
+def _await_end(base: Storage, name: str, timeout_seconds: float) -> RunView:
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        view = view_run(base, name)
+        if not view.live:
+            return view
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(
+                f"{name} was asked to stop, but is still {view.phase} after {timeout_seconds:g} s"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _status_text(view: RunView) -> str:
+    lines = [
+        f"{view.name}: {view.status}" + (f" ({view.phase})" if view.live else ""),
+        f"  step        {view.step} of {view.steps}, {view.committed_step} committed in "
+        f"{view.num_checkpoints} checkpoints",
+        f"  attempt     {view.attempt}, {view.num_restarts} restarts",
+    ]
+    if view.last_loss is not None:
+        lines.append(f"  loss        {view.last_loss:.4f}")
+    if view.best is not None:
+        lines.append(f"  best        {view.best_metric} {view.best:.4f}")
+    if view.promoted:
+        lines.append(f"  promoted    {view.promoted}")
+    if view.url:
+        lines.append(f"  serving     {view.url}")
+    if view.holder:
+        lines.append(f"  held by     {view.holder.render()}")
+    if view.message:
+        lines.append(f"  said        {view.message}")
+    if view.problem:
+        lines.append(f"  damaged     {view.problem}")
+    lines.append(f"  lies in     {view.uri}")
+    if view.resumable:
+        lines.append("  the same `axis run` resumes it")
+    return "\n".join(lines)
+
+
+def _row(view: RunView) -> tuple[str, ...]:
+    updated = (
+        datetime.fromtimestamp(view.updated_at_seconds).strftime("%Y-%m-%d %H:%M:%S")
+        if view.updated_at_seconds
+        else "-"
+    )
+    return (
+        view.name,
+        "aside" if view.aside else view.status,
+        f"{view.step}/{view.steps}",
+        str(view.attempt),
+        "-" if view.last_loss is None else f"{view.last_loss:.4f}",
+        "-" if view.best is None else f"{view.best_metric} {view.best:.4f}",
+        updated,
+    )
+
+
+def _log_files(run: Storage) -> list[tuple[int, str, str]]:
+    """Attempt, writer and path of every log."""
+    found = []
+    for entry in run.list("logs", recursive=True):
+        match = _LOG.fullmatch(entry.path)
+        if match:
+            writer = f"worker-{match[2]}" if match[2] is not None else match[3]
+            found.append((int(match[1]), writer, entry.path))
+    return found
+
+
+def _logs_of(run: Storage, attempt: int, worker: int | None) -> Sequence[tuple[str, str]]:
+    return [
+        (path, writer)
+        for number, writer, path in _log_files(run)
+        if number == attempt and (worker is None or writer == f"worker-{worker}")
+    ]
+
+
+def _new_lines(run: Storage, path: str, printed: dict[str, int]) -> Iterator[str]:
+    """Whole lines that were not yielded before."""
+    data = run.read_bytes(path)
+    begin = printed.get(path, 0)
+    end = data.rfind(b"\n") + 1
+    printed[path] = max(begin, end)
+    for line in data[begin:end].splitlines():
+        yield line.decode(errors="replace")

@@ -1,0 +1,127 @@
+"""What a run may do, taken from the plan: budgets, deadlines, promotion, what is kept.
+
+Knows the plan. Does not know states, events or Ray. A driver start (``Opened``) carries its
+policy into the journal, so that replaying a journal needs no plan and a plan whose free
+fields changed between two attempts cannot rewrite the past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.coordinator.record import Record
+from orchestrator.plan.inference import Inference
+from orchestrator.plan.plan import Plan
+
+Cause = Literal["preemption", "node", "worker", "oom", "hang", "user"]
+"""Why a worker group was lost; each cause has its own budget in ``coordination.restarts``."""
+
+CAUSES: tuple[Cause, ...] = ("preemption", "node", "worker", "oom", "hang", "user")
+
+KeepServing = Literal["no", "attached", "detached"]
+"""What becomes of the app once it is up (and its example answered).
+
+``no``: torn down, the run ends. ``attached``: serves until somebody asks the run to stop.
+``detached``: the run ends and leaves the app to the cluster.
+"""
+
+PROGRESS_TIMEOUT_SECONDS = 600.0
+"""How long sharding or training may go without any sign of progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion(Record):
+    """How the checkpoint to serve is chosen: best by ``metric``, if the gate lets it pass.
+
+    ``below`` and ``above`` bound ``gate_metric`` strictly; ``None`` leaves that side open.
+    """
+
+    metric: str
+    mode: Literal["min", "max"]
+    gate_metric: str | None = None
+    below: float | None = None
+    above: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPolicy(Record):
+    """Everything ``decide`` needs to know about the plan.
+
+    ``workers`` are the legal worker counts, largest first. ``restarts`` maps each cause to
+    its budget per driver start (-1: always). ``promotion`` is ``None`` without an inference
+    axis. With ``release_before_deploy`` the gang is given back before the replicas are
+    placed, otherwise they are placed inside it.
+    """
+
+    steps: int
+    workers: tuple[int, ...]
+    restarts: Mapping[Cause, int]
+    keep: int
+    gang_timeout_seconds: float
+    start_timeout_seconds: float
+    stop_timeout_seconds: float
+    progress_timeout_seconds: float = PROGRESS_TIMEOUT_SECONDS
+    serve_timeout_seconds: float = 120.0
+    promotion: Promotion | None = None
+    replicas: int = 0
+    has_example: bool = False
+    keep_serving: KeepServing = "no"
+    release_before_deploy: bool = False
+    strategy: Literal["PACK", "SPREAD"] = "PACK"
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for a policy under which no run can make progress."""
+        if self.steps < 1 or self.keep < 1 or not self.workers or min(self.workers) < 1:
+            raise ValueError(
+                f"steps={self.steps}, keep={self.keep} and each of workers={self.workers} "
+                "must be at least 1"
+            )
+
+
+def policy_of(
+    plan: Plan,
+    *,
+    workers: Sequence[int],
+    keep_serving: KeepServing = "no",
+    release_before_deploy: bool = False,
+    progress_timeout_seconds: float = PROGRESS_TIMEOUT_SECONDS,
+) -> RunPolicy:
+    """The policy of one driver start.
+
+    ``workers`` are the legal worker counts in any order (``plan.sizes.legal_workers``); raises
+    ``ValueError`` when there is none.
+    """
+    if not workers:
+        raise ValueError("no legal worker count: the plan cannot be carried out at any size")
+    coordination = plan.coordination
+    inference = plan.inference
+    return RunPolicy(
+        steps=plan.training.steps,
+        workers=tuple(sorted(set(workers), reverse=True)),
+        restarts={cause: getattr(coordination.restarts, cause) for cause in CAUSES},
+        keep=coordination.checkpoint.keep,
+        gang_timeout_seconds=coordination.gang.timeout,
+        start_timeout_seconds=coordination.start_timeout,
+        stop_timeout_seconds=coordination.stop_timeout,
+        progress_timeout_seconds=progress_timeout_seconds,
+        serve_timeout_seconds=inference.timeout if inference else 120.0,
+        promotion=_promotion(inference) if inference else None,
+        replicas=inference.replicas.min if inference else 0,
+        has_example=inference is not None and inference.example is not None,
+        keep_serving=keep_serving,
+        release_before_deploy=release_before_deploy,
+    )
+
+
+def _promotion(inference: Inference) -> Promotion:
+    promote = inference.promote
+    gate = promote.when
+    return Promotion(
+        metric=promote.metric,
+        mode=promote.mode,
+        gate_metric=gate.metric if gate else None,
+        below=gate.below if gate else None,
+        above=gate.above if gate else None,
+    )

@@ -1,0 +1,119 @@
+"""Turns ``module:Class`` in a plan into the user's Job.
+
+Modules are found from the working directory first, without installation. Whatever the
+user's own code raises is kept as a traceback that begins in the user's code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import JobError, Problem
+from orchestrator.job import Job
+from orchestrator.plan.plan import Plan
+
+
+def add_working_directory(directory: str | Path = ".") -> str:
+    """Make modules of ``directory`` importable, ahead of everything else; returns its path."""
+    path = str(Path(directory).resolve())
+    if path not in sys.path:
+        sys.path.insert(0, path)
+    return path
+
+
+def load_job(plan: Plan) -> Job:
+    """Import and construct the plan's Job.
+
+    Raises ``JobError`` when the module or class is missing, the class is not a Job, an
+    option is not one the constructor takes, or the user's code raises.
+    """
+    found = import_target(plan.job, "job")
+    if not (isinstance(found, type) and issubclass(found, Job)):
+        raise JobError(Problem("job", f"{plan.job} is not a class derived from orchestrator.Job"))
+    _check_options(found, plan.options)
+    try:
+        return found(**plan.options)
+    except Exception as error:
+        raise JobError(
+            Problem("options", f"{found.__name__} refused its options: {error}"),
+            user_traceback=user_traceback(error),
+        ) from error
+
+
+def import_target(target: str, where: str) -> Any:
+    """The attribute that ``module:attribute`` names; ``where`` is the plan field that says so."""
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise _broken(target, where, error) from error
+        raise JobError(
+            Problem(
+                where,
+                f"no module named {error.name!r} in the working directory {Path.cwd()}",
+                works=f"run from the folder that holds {module_name.replace('.', '/')}.py",
+            )
+        ) from error
+    except Exception as error:
+        raise _broken(target, where, error) from error
+    if not hasattr(module, attribute):
+        raise JobError(
+            Problem(where, f"{module_name} has no {attribute!r}", works=_near(module, attribute))
+        )
+    return getattr(module, attribute)
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback without the frames of this project and of Python's import system."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = str(Path(__file__).resolve().parent)
+    kept = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith((own, "<frozen importlib"))
+        and "importlib/__init__.py" not in frame.filename
+    ]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(kept)]
+    return "".join([*lines, *traceback.format_exception_only(error)])
+
+
+def _broken(target: str, where: str, error: Exception) -> JobError:
+    problem = Problem(where, f"importing {target} raised {type(error).__name__}: {error}")
+    return JobError(problem, user_traceback=user_traceback(error))
+
+
+def _near(module: Any, attribute: str) -> str:
+    classes = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Job) and value is not Job
+    ]
+    near = difflib.get_close_matches(attribute, dir(module), n=2)
+    names = classes or near
+    return ", ".join(f"{module.__name__}:{name}" for name in names)
+
+
+def _check_options(job_class: type[Job], options: dict[str, Any]) -> None:
+    parameters = inspect.signature(job_class).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    unknown = [name for name in options if name not in parameters]
+    if not unknown:
+        return
+    near = [n for name in unknown for n in difflib.get_close_matches(name, parameters, n=1)]
+    known = ", ".join(parameters) or "none"
+    raise JobError(
+        Problem(
+            f"options.{unknown[0]}",
+            f"{job_class.__name__} takes no option {', '.join(map(repr, unknown))}",
+            arithmetic=f"it takes: {known}",
+            works=", ".join(near),
+        )
+    )

@@ -1,0 +1,1 @@
+"""How is one step split over workers? The training loop; it knows torch, but not Ray."""

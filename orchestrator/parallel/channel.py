@@ -1,0 +1,92 @@
+"""What does the loop say to the outside, and what does it hear? The one narrow seam.
+
+Whoever runs the loop hands it a ``Channel``: under Ray one that talks to the coordinator, under
+``torchrun`` one that writes files. Every call must return quickly; none may be a collective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.parallel.manifest import CheckpointManifest
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker is about to take its first step."""
+
+    rank: int
+    num_workers: int
+    device: str
+    step: int
+    """Steps already taken, by the checkpoint that was loaded."""
+    steps: int
+    num_train: int
+    num_holdout: int
+    num_parameters: int
+    per_worker: int
+    micro_batch: int
+    accumulation: int
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer step as one worker saw it; ``step`` counts from 1.
+
+    ``loss`` is the mean over the global batch, ``weight`` what it was divided by: samples, or
+    what the Job weighs by. ``loss``, ``weight`` and ``grad_norm`` are equal on all workers,
+    seconds and ``ids`` (samples that this worker computed) are its own. ``data_seconds`` is the
+    part of ``step_seconds`` spent waiting for samples.
+    """
+
+    step: int
+    loss: float
+    weight: float
+    grad_norm: float
+    lr: float
+    step_seconds: float
+    data_seconds: float
+    num_samples: int
+    ids: npt.NDArray[np.int64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON has it, without the ids."""
+        return {key: value for key, value in vars(self).items() if key != "ids"}
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """An evaluation after ``step`` steps, equal on all workers."""
+
+    step: int
+    metrics: Mapping[str, float]
+    num_samples: int
+    seconds: float
+
+
+class Channel(Protocol):
+    """Calls that the loop makes, on every worker unless it is said otherwise."""
+
+    def started(self, info: Started) -> None:
+        """The model is built and the checkpoint loaded."""
+
+    def report(self, record: StepRecord) -> None:
+        """A step is finished. On an accelerator this comes one step late."""
+
+    def evaluated(self, record: EvalRecord) -> None:
+        """An evaluation is finished."""
+
+    def stop_requested(self) -> bool:
+        """Whether to stop after this step. One worker's yes stops all, after the same step."""
+
+    def commit(self, manifest: CheckpointManifest) -> None:
+        """On the first worker alone: every file is durable, now make the checkpoint exist.
+
+        Must write the manifest (``manifest.write_manifest``) or have it written before it
+        returns. Raises ``Fenced`` if a later attempt owns the run.
+        """

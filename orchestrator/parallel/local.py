@@ -1,0 +1,101 @@
+"""A channel without a coordinator: records become files in the run's folder.
+
+For ``torchrun`` and for tests. The first worker writes ``metrics.jsonl`` and the manifests; every
+worker can write the ids of its samples. Nothing is fenced and no old checkpoint is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.parallel.channel import EvalRecord, Started, StepRecord
+from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
+from orchestrator.storage import Storage
+
+_FLUSH_SECONDS = 1.0
+
+
+class LocalChannel:
+    """Writes one line of JSON per record; lines are durable a second later, or at a checkpoint.
+
+    ``stop`` is asked after each step. ``show`` is called with a line to print now and then.
+    ``record_ids`` adds ``ids/attempt-….jsonl`` with the samples of each step of this worker.
+    """
+
+    def __init__(
+        self,
+        run: Storage,
+        attempt: int,
+        rank: int,
+        stop: Callable[[], bool] = lambda: False,
+        show: Callable[[str], None] = lambda _line: None,
+        record_ids: bool = False,
+    ) -> None:
+        self.run, self.rank, self.stop, self.show = run, rank, stop, show
+        self.attempt = attempt
+        self.metrics: list[str] = []
+        self.ids: list[str] | None = [] if record_ids else None
+        self.flushed = self.shown = time.monotonic()
+
+    def started(self, info: Started) -> None:
+        """Note how the batch is cut, and from which step on."""
+        self._write("started", vars(info))
+        self._show(
+            f"{info.num_workers} workers on {info.device}, {info.num_parameters:,} parameters, "
+            f"{info.num_train:,} samples; steps {info.step} to {info.steps} with "
+            f"{info.accumulation} × {info.micro_batch} samples per worker"
+        )
+
+    def report(self, record: StepRecord) -> None:
+        """Note a step."""
+        self._write("step", record.to_dict())
+        if self.ids is not None:
+            self.ids.append(json.dumps({"step": record.step, "ids": record.ids.tolist()}))
+        if time.monotonic() - self.shown > _FLUSH_SECONDS:
+            self.shown = time.monotonic()
+            rate = record.num_samples / record.step_seconds
+            self._show(f"step {record.step}: loss {record.loss:.4f}, {rate:,.0f} samples/s")
+        if time.monotonic() - self.flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def evaluated(self, record: EvalRecord) -> None:
+        """Note an evaluation."""
+        self._write("evaluation", {**vars(record), "metrics": dict(record.metrics)})
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
+        self._show(f"step {record.step}: {figures} ({record.num_samples} held-out samples)")
+
+    def stop_requested(self) -> bool:
+        """Whether the caller wants to stop."""
+        return self.stop()
+
+    def commit(self, manifest: CheckpointManifest) -> None:
+        """Write the manifest, after everything that led to it."""
+        write_manifest(self.run, manifest)
+        size = f"{manifest.size_bytes / 2**20:.1f} MiB in {manifest.seconds:.2f} s"
+        self._write("checkpoint", {"step": manifest.step, "folder": manifest.folder})
+        self._show(f"step {manifest.step}: checkpoint {manifest.folder} ({size})")
+        self.flush()
+
+    def flush(self) -> None:
+        """Make all lines durable."""
+        self.flushed = time.monotonic()
+        self._append("metrics.jsonl", self.metrics)
+        if self.ids is not None:
+            name = f"ids/attempt-{self.attempt:04d}-rank-{self.rank:04d}.jsonl"
+            self._append(name, self.ids)
+
+    def _write(self, kind: str, values: dict[str, Any]) -> None:
+        if self.rank == 0:
+            self.metrics.append(json.dumps({"kind": kind, "attempt": self.attempt, **values}))
+
+    def _append(self, name: str, lines: list[str]) -> None:
+        if lines:
+            self.run.append(name, "".join(line + "\n" for line in lines).encode())
+            lines.clear()
+
+    def _show(self, line: str) -> None:
+        if self.rank == 0:
+            self.show(line)

@@ -1,0 +1,60 @@
+"""The coordination axis: placing the gang, committing checkpoints, restarting."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from orchestrator.plan.counts import CountOrAuto
+from orchestrator.plan.quantities import Deadline
+from orchestrator.plan.section import Section
+
+
+class Gang(Section):
+    """The joint reservation of all bundles: all or nothing."""
+
+    timeout: Deadline = 120.0
+    """How long to wait for the gang to be placed before everything is released."""
+
+
+class Checkpoint(Section):
+    """When the state of training is committed, and how long it is kept."""
+
+    every: CountOrAuto = "auto"
+    """Steps between two checkpoints; ``auto`` spreads eight over the run. The last step always
+    has one."""
+    keep: Annotated[int, Field(ge=1)] = 3
+    """The newest so many are kept, and the best one besides."""
+
+
+class Restarts(Section):
+    """How often each cause of a restart is forgiven; ``-1``: always."""
+
+    preemption: Annotated[int, Field(ge=-1)] = -1
+    """A node was taken away with notice."""
+    node: Annotated[int, Field(ge=-1)] = 10
+    """A node died."""
+    worker: Annotated[int, Field(ge=-1)] = 5
+    """A worker process died."""
+    oom: Annotated[int, Field(ge=-1)] = 1
+    """A worker ran out of memory."""
+    hang: Annotated[int, Field(ge=-1)] = 2
+    """A worker stopped making progress."""
+    user: Annotated[int, Field(ge=-1)] = 0
+    """The Job's own code raised."""
+
+
+class Coordination(Section):
+    """How the run is placed, made durable and restarted."""
+
+    gang: Gang = Gang()
+    """The joint reservation."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When state is committed."""
+    restarts: Restarts = Restarts()
+    """How often each cause of a restart is forgiven."""
+    stop_timeout: Deadline = 60.0
+    """How long a stop may take: the step under way and a last checkpoint."""
+    start_timeout: Deadline = 300.0
+    """How long workers may take from being placed to their first finished step."""

@@ -1,0 +1,1 @@
+"""How the plan is carried out on Ray; the only package that imports it."""

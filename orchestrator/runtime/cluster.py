@@ -1,0 +1,129 @@
+"""Which cluster carries the run out: a private one on this machine, or one that is there?
+
+Ray starts quietly: no usage statistics, no dashboard, no worker output on the terminal. Ray
+reads much of its configuration from the environment when it is imported, so ``prepare``
+comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.coordinator.placement import Node
+from orchestrator.errors import InfeasibleError
+
+NAMESPACE = "axis"
+"""The Ray namespace that all runs of one cluster share."""
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to a Ray cluster; ``private`` when it lives and dies with this driver."""
+
+    private: bool
+    address: str
+
+
+def prepare() -> None:
+    """Set what Ray reads from the environment; a value the user has set stays."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    _private_token()
+
+
+@contextmanager
+def connect(address: str | None, num_cpus: int | None) -> Iterator[Cluster]:
+    """Connect to ``address``, or start a private cluster when it is ``None`` or ``local``.
+
+    ``num_cpus`` overrides the logical CPUs of a private cluster, as ``ray start --num-cpus``
+    does. Raises ``InfeasibleError`` when no cluster answers at the address.
+    """
+    prepare()
+    import ray
+
+    private = address in (None, "local")
+    options = {"include_dashboard": False, "num_cpus": num_cpus} if private else {}
+    try:
+        context = ray.init(
+            address="local" if private else address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level="ERROR",
+            **options,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if private:
+            raise InfeasibleError(f"Ray could not be started on this machine: {error}") from error
+        raise InfeasibleError(
+            f"no Ray cluster answers at {address!r}: {_first_line(error)}\n"
+            "  works: `ray start --head` on that machine, or leave --address out for a "
+            "private cluster on this one"
+        ) from error
+    try:
+        yield Cluster(private, str(context.address_info.get("gcs_address", address)))
+    finally:
+        ray.shutdown()
+
+
+def live_nodes() -> tuple[Node, ...]:
+    """The nodes of the connected cluster that are alive, with all they offer in total."""
+    import ray
+
+    return tuple(
+        Node(
+            id=str(node["NodeID"]),
+            resources={
+                name: float(count)
+                for name, count in node["Resources"].items()
+                if not name.startswith(("node:", "object_store_memory"))
+            },
+            labels={str(k): str(v) for k, v in (node.get("Labels") or {}).items()},
+            alive=True,
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def _private_token() -> None:
+    """Create Ray's token file readable by its owner alone, before Ray creates it for all.
+
+    Ray 2.60 writes ``~/.ray/auth_token`` with mode 0644 where none exists.
+    """
+    if "RAY_AUTH_TOKEN" in os.environ or os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise InfeasibleError(
+            f"Ray needs a token file and {path} cannot be written: {error.strerror}\n"
+            "  works: RAY_AUTH_TOKEN_PATH=<a writable file>"
+        ) from error
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

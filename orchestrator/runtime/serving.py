@@ -1,0 +1,199 @@
+"""How is the promoted checkpoint brought up, asked, and taken down again?"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from orchestrator.errors import AxisError, DeadlineExceeded, InfeasibleError
+from orchestrator.plan.inference import Inference
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.resources import Resources
+from orchestrator.runtime.replica import CHECKPOINT_HEADER, Charge, Replica
+
+_POLL_SECONDS = 0.1
+
+
+class DeployError(AxisError):
+    """The application did not come up; ``user_traceback`` is what its constructor raised."""
+
+    def __init__(self, message: str, user_traceback: str = "") -> None:
+        super().__init__(message)
+        self.user_traceback = user_traceback
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the application answered to one request."""
+
+    body: Any
+    checkpoint: str
+    seconds: float
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ``InfeasibleError`` when the address cannot be listened on, naming one that can."""
+    if _is_free(host, port):
+        return
+    free = next((p for p in range(port + 1, min(port + 100, 65536)) if _is_free(host, p)), None)
+    hint = f"inference.port={free} is free" if free else "set inference.port to a free port"
+    raise InfeasibleError(
+        f"inference.port: {host}:{port} cannot be listened on: it is in use\n  works: {hint}"
+    )
+
+
+def deploy(plan: Plan, run_uri: str, folder: str, timeout_seconds: float) -> str:
+    """Serve a checkpoint under ``/<name>`` and wait until it is ready; returns its URL.
+
+    Raises ``DeployError`` when replicas do not start, ``DeadlineExceeded`` when it takes too
+    long. In both cases the application is taken down again.
+    """
+    inference = _inference(plan)
+    deadline = time.monotonic() + timeout_seconds
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=inference.host, port=inference.port),
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
+    )
+    charge = Charge(plan, run_uri, folder, str(Path.cwd()))
+    application = _deployment(inference).bind(charge)
+    target = serve.RunTarget(application, name=plan.name, route_prefix=f"/{plan.name}")
+    # Waiting is ours, with a deadline; Serve's own has none.
+    serve.run_many(
+        [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+    )
+    try:
+        _await_running(plan.name, deadline, timeout_seconds)
+        url = f"http://{inference.host}:{inference.port}/{plan.name}"
+        _await_ready(url, deadline, timeout_seconds)
+    except BaseException:
+        take_down(plan.name, 30.0)
+        raise
+    return url
+
+
+def ask(url: str, request: Any, timeout_seconds: float) -> Answer:
+    """POST one JSON request. Raises ``AxisError`` with the status and body of a refusal."""
+    began = time.monotonic()
+    try:
+        response = httpx.post(f"{url}/", json=request, timeout=timeout_seconds)
+    except httpx.HTTPError as error:
+        raise AxisError(f"POST {url}/ was not answered: {type(error).__name__}: {error}") from error
+    if response.status_code != 200:
+        raise AxisError(f"POST {url}/ answered {response.status_code}: {response.text[:500]}")
+    body = response.json()
+    return Answer(body["answer"], response.headers[CHECKPOINT_HEADER], time.monotonic() - began)
+
+
+def take_down(name: str, timeout_seconds: float) -> None:
+    """Remove the application; shut Serve down when it was the last one.
+
+    Raises ``DeadlineExceeded`` when it is still there at the end.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    if name in serve.status().applications:
+        serve.delete(name)
+    while name in serve.status().applications:
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(f"{name} was still up {timeout_seconds:g} s after its removal")
+        time.sleep(_POLL_SECONDS)
+    if not serve.status().applications:
+        serve.shutdown()
+
+
+def _deployment(inference: Inference) -> Any:
+    replicas = inference.replicas
+    resources = inference.resources
+    scaling: dict[str, Any] = {"num_replicas": replicas.max}
+    if replicas.elastic:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": replicas.min,
+                "max_replicas": replicas.max,
+                "target_ongoing_requests": max(1, inference.max_ongoing_requests // 2),
+            }
+        }
+    return serve.deployment(
+        Replica,
+        name="model",
+        max_ongoing_requests=inference.max_ongoing_requests,
+        user_config={
+            "max_batch_size": inference.max_batch_size,
+            "batch_wait_timeout": inference.batch_wait_timeout,
+        },
+        ray_actor_options=_actor_options(resources),
+        **scaling,
+    )
+
+
+def _actor_options(resources: Resources) -> dict[str, Any]:
+    """What a replica occupies, in Serve's words; Serve refuses entries that are ``None``."""
+    options: dict[str, Any] = {"num_cpus": resources.cpu, "num_gpus": resources.gpu}
+    if resources.memory:
+        options["memory"] = resources.memory
+    if resources.custom:
+        options["resources"] = dict(resources.custom)
+    return options
+
+
+def _await_running(name: str, deadline: float, timeout_seconds: float) -> None:
+    while True:
+        application = serve.status().applications.get(name)
+        status = application.status.value if application else "NOT_STARTED"
+        if status == "RUNNING":
+            return
+        if application is not None and status in {"DEPLOY_FAILED", "UNHEALTHY"}:
+            details = [d.message for d in application.deployments.values() if d.message]
+            text = "\n".join([application.message, *details]).strip()
+            raise DeployError(f"{name} could not be served: {_gist(text)}", user_traceback=text)
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded(
+                f"{name} was not up within {timeout_seconds:g} s (Serve says {status})"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _await_ready(url: str, deadline: float, timeout_seconds: float) -> None:
+    last = "no answer yet"
+    while time.monotonic() < deadline:
+        try:
+            response = httpx.get(f"{url}/healthz", timeout=5.0)
+            if response.status_code == 200:
+                return
+            last = f"status {response.status_code}"
+        except httpx.HTTPError as error:
+            last = f"{type(error).__name__}: {error}"
+        time.sleep(_POLL_SECONDS)
+    raise DeadlineExceeded(f"{url}/healthz was not ready within {timeout_seconds:g} s: {last}")
+
+
+def _gist(text: str) -> str:
+    """The last line that says what was raised."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    raised = [line for line in lines if "Error" in line and not line.startswith("File")]
+    return (raised or lines or ["no reason given"])[-1]
+
+
+def _inference(plan: Plan) -> Inference:
+    assert plan.inference is not None, "checked before anything is promoted"
+    return plan.inference
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True

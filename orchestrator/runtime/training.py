@@ -1,0 +1,131 @@
+"""How does the driver start, watch and end a worker group?
+
+One attempt is one call of Ray Train, under a name of its own: Ray Train's run snapshot is
+not written atomically, and a truncated one would block that name for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from orchestrator.coordinator.actions import StartTraining
+from orchestrator.coordinator.events import Event, Failed, TrainingEnded, TrainingFailed
+from orchestrator.coordinator.placement import Gang
+from orchestrator.plan.plan import Plan
+from orchestrator.runtime.causes import diagnose
+from orchestrator.runtime.coordinator import RunRef
+from orchestrator.runtime.internals import Reservation, fit_in_reservation
+from orchestrator.runtime.worker import ORDER, Order, work
+from orchestrator.storage import Storage
+
+RAY_TRAIN_FOLDER = "ray-train"
+"""Where Ray Train keeps its own files, inside the run; removed when the attempt ends."""
+
+_COLLECTIVE_TIMEOUT_SECONDS = 600
+_JOIN_SECONDS = 30.0
+
+
+class Training:
+    """One worker group, from its start to the one event that tells how it ended."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ref: RunRef,
+        coordinator: Any,
+        store_uri: str,
+        action: StartTraining,
+        reservation: tuple[Gang, Any],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._plan = plan
+        self._ref = ref
+        self._action = action
+        self._emit = emit
+        self._controller: Any = None
+        self._killed = False
+        self._order = Order(
+            ref=ref,
+            coordinator=coordinator,
+            plan=plan,
+            store_uri=store_uri,
+            attempt=action.attempt,
+            resume=action.resume,
+            working_directory=str(Path.cwd()),
+        )
+        gang, group = reservation
+        self._reservation = Reservation(group, gang.training[: action.workers])
+        self._thread = threading.Thread(target=self._run, name="axis-training", daemon=True)
+
+    def start(self) -> None:
+        """Start the workers; returns at once."""
+        self._thread.start()
+
+    def kill(self) -> None:
+        """Leave no worker alive; the workers are Ray Train's controller's and die with it."""
+        self._killed = True
+        deadline = time.monotonic() + _JOIN_SECONDS
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            if self._controller is not None:
+                ray.kill(self._controller, no_restart=True)
+            self._thread.join(timeout=0.5)
+
+    def _run(self) -> None:
+        event = self._outcome()
+        self._forget_ray_train()
+        if not self._killed:
+            self._emit(event)
+
+    def _outcome(self) -> Event:
+        attempt = self._action.attempt
+        threads = str(self._plan.training.threads)
+        try:
+            step, stopped = fit_in_reservation(
+                work,
+                {ORDER: self._order},
+                self._reservation,
+                self._plan.training.resources.as_ray(),
+                backend="nccl" if self._plan.training.resources.gpu else "gloo",
+                name=f"attempt-{attempt:04d}",
+                storage_path=_ray_train_path(self._ref),
+                env_vars={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+                timeout_seconds=_COLLECTIVE_TIMEOUT_SECONDS,
+                on_controller=self._on_controller,
+            )
+        except Exception as error:
+            loss = diagnose(error)
+            now = time.time()
+            if loss.error is not None and loss.error.exit_code != 1:
+                return Failed(
+                    attempt=attempt,
+                    at_seconds=now,
+                    exit_code=loss.error.exit_code,
+                    message=loss.message,
+                )
+            return TrainingFailed(
+                attempt=attempt,
+                at_seconds=now,
+                cause=loss.cause,
+                message=loss.message,
+                user_traceback=loss.user_traceback,
+            )
+        return TrainingEnded(attempt=attempt, at_seconds=time.time(), step=step, stopped=stopped)
+
+    def _on_controller(self, controller: Any) -> None:
+        self._controller = controller
+
+    def _forget_ray_train(self) -> None:
+        storage = Storage.open(self._ref.uri)
+        if storage.exists(RAY_TRAIN_FOLDER):
+            storage.delete_dir(RAY_TRAIN_FOLDER)
+
+
+def _ray_train_path(ref: RunRef) -> str:
+    storage = Storage.open(ref.uri).child(RAY_TRAIN_FOLDER)
+    return str(storage.local_path()) if storage.is_local else storage.uri

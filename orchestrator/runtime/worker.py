@@ -1,0 +1,108 @@
+"""What runs inside a training worker: the loop of ``parallel``, with the coordinator at hand."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+
+from orchestrator.coordinator.cadence import is_checkpoint_step
+from orchestrator.errors import AxisError
+from orchestrator.job_import import add_working_directory, load_job, user_traceback
+from orchestrator.parallel.loop import train
+from orchestrator.parallel.setup import TrainSetup
+from orchestrator.plan.plan import Plan
+from orchestrator.runtime.channel import ActorChannel
+from orchestrator.runtime.coordinator import RunRef
+from orchestrator.runtime.handle import CoordinatorHandle
+from orchestrator.runtime.worker_log import captured, log_path
+from orchestrator.storage import Storage
+
+ORDER = "axis_order"
+"""The key under which ``train_loop_config`` carries the order to the workers."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything a worker must know; picklable, and the same for all of them."""
+
+    ref: RunRef
+    coordinator: Any
+    plan: Plan
+    store_uri: str
+    attempt: int
+    resume: str | None
+    working_directory: str
+
+
+class UserCodeError(RuntimeError):
+    """The Job's own code raised. The text is the user's traceback."""
+
+
+def work(config: dict[str, Any]) -> tuple[int, bool]:
+    """Train as one worker of the group until done or told to stop.
+
+    Returns the number of steps taken in all, and whether the worker was told to stop.
+
+    Raises ``UserCodeError`` when the Job's code raised, and our own errors as they are.
+    """
+    order: Order = config[ORDER]
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    run_storage = Storage.open(order.ref.uri)
+    with captured(run_storage, log_path(order.attempt, f"worker-{rank}")) as log:
+        try:
+            return _train(order, rank, run_storage)
+        except AxisError:
+            traceback.print_exc(file=log)
+            raise
+        except Exception as error:
+            traceback.print_exc(file=log)
+            if _is_infrastructure(error):
+                raise
+            raise UserCodeError(user_traceback(error)) from error
+
+
+def _train(order: Order, rank: int, run_storage: Storage) -> tuple[int, bool]:
+    if Path(order.working_directory).is_dir():
+        add_working_directory(order.working_directory)
+    steps, every = order.plan.training.steps, order.plan.coordination.checkpoint.every
+    handle = CoordinatorHandle(order.coordinator, order.ref)
+    channel = ActorChannel(handle, order.attempt, rank, order.plan.training.log_samples)
+    try:
+        setup = TrainSetup(
+            plan=order.plan,
+            job=load_job(order.plan),
+            store=Storage.open(order.store_uri),
+            run=run_storage,
+            attempt=order.attempt,
+            resume=order.resume,
+            checkpoint_due=lambda step: is_checkpoint_step(step, steps, every),
+            device=_device(),
+        )
+        result = train(setup, channel)
+        return result.step, result.stopped
+    finally:
+        channel.close()
+
+
+def _device() -> str:
+    import ray.train.torch
+
+    return str(ray.train.torch.get_device())
+
+
+def _is_infrastructure(error: BaseException) -> bool:
+    """Whether an exception speaks of the cluster rather than of the Job's code.
+
+    A peer's death reaches survivors as an error of the collective they were in.
+    """
+    import torch.distributed as dist
+
+    return isinstance(error, (dist.DistError, ray.exceptions.RayError, OSError)) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )

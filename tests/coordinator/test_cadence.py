@@ -1,0 +1,93 @@
+"""When a checkpoint is taken, and which may go."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.coordinator.cadence import (
+    best_of,
+    checkpoint_steps,
+    is_checkpoint_step,
+    superseded,
+)
+from orchestrator.coordinator.state import CheckpointRecord
+
+pytestmark = pytest.mark.unit
+
+EVERY = st.one_of(st.just("auto"), st.integers(1, 300))
+
+
+def record(step: int, **metrics: float) -> CheckpointRecord:
+    return CheckpointRecord(step=step, attempt=1, folder=f"s{step}", metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [
+        (200, "auto", (25, 50, 75, 100, 125, 150, 175, 200)),
+        (10, "auto", (2, 4, 6, 8, 10)),
+        (1, "auto", (1,)),
+        (100, 30, (30, 60, 90, 100)),
+        (100, 50, (50, 100)),
+        (100, 1000, (100,)),
+    ],
+)
+def test_steps_that_a_checkpoint_follows(
+    steps: int, every: int | str, expected: tuple[int, ...]
+) -> None:
+    assert checkpoint_steps(steps, every) == expected  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 500), EVERY)
+def test_the_last_step_always_has_one_and_auto_takes_at_most_eight(
+    steps: int, every: int | str
+) -> None:
+    found = checkpoint_steps(steps, every)  # type: ignore[arg-type]
+    assert found[-1] == steps
+    assert list(found) == sorted(set(found))
+    assert [s for s in range(steps + 2) if is_checkpoint_step(s, steps, every)] == list(found)  # type: ignore[arg-type]
+    if every == "auto":
+        assert len(found) <= 8
+
+
+def test_the_best_is_finite_and_of_equals_the_later() -> None:
+    records = [record(1, a=2.0), record(2, a=1.0), record(3, a=1.0), record(4, a=math.nan)]
+    best = best_of(records, "a", "min")
+    assert best is not None
+    assert best.step == 3
+    assert best_of(records, "a", "max") == records[0]
+    assert best_of(records, "b", "min") is None
+    assert best_of([record(4, a=math.nan), record(5, a=math.inf)], "a", "max") is None
+
+
+RECORDS = st.lists(st.integers(1, 100), unique=True, max_size=12).flatmap(
+    lambda steps: st.tuples(
+        *(
+            st.one_of(
+                st.builds(record, st.just(step)),
+                st.builds(record, st.just(step), a=st.floats(allow_nan=True)),
+            )
+            for step in sorted(steps)
+        )
+    )
+)
+
+
+@given(RECORDS, st.integers(1, 5), st.sampled_from(["min", "max"]), st.sets(st.integers(1, 100)))
+def test_what_may_go_is_everything_but_newest_best_and_protected(
+    records: tuple[CheckpointRecord, ...], keep: int, mode: str, protected: set[int]
+) -> None:
+    shielded = frozenset(f"s{step}" for step in protected)
+    gone = superseded(records, keep, "a", mode, shielded)  # type: ignore[arg-type]
+    newest = {each.folder for each in records[-keep:]}
+    best = best_of(records, "a", mode)  # type: ignore[arg-type]
+    kept = newest | shielded | ({best.folder} if best else set())
+    assert set(gone) == {each.folder for each in records} - kept
+    left = [each for each in records if each.folder not in gone]
+    assert superseded(left, keep, "a", mode, shielded) == ()  # type: ignore[arg-type]
+    if best:  # retention never changes what would be promoted
+        assert best_of(left, "a", mode) == best  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""Processes that import torch once and then act as process groups of any size, again and again."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import tempfile
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Self
+
+TIMEOUT_SECONDS = 90.0
+
+
+class CaseFailed(AssertionError):
+    """A case raised in a worker; ``errors`` holds each rank's exception, or None."""
+
+    def __init__(self, errors: Sequence[BaseException | None], texts: Sequence[str]) -> None:
+        self.errors = list(errors)
+        super().__init__("\n".join(text for text in texts if text))
+
+
+class Gang:
+    """``num_workers`` spawned processes, of which a case uses the first few."""
+
+    def __init__(self, num_workers: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connections: list[Connection] = []
+        self.processes = []
+        self.folder = tempfile.TemporaryDirectory()
+        self.num_runs = 0
+        for _ in range(num_workers):
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there,), daemon=True)
+            process.start()
+            self.connections.append(here)
+            self.processes.append(process)
+
+    def run(self, case: str, size: int, *arguments: Any) -> list[Any]:
+        """``gloo_cases.<case>(*arguments)`` on ``size`` ranks; their results by rank."""
+        self.num_runs += 1
+        rendezvous = str(Path(self.folder.name) / f"group-{self.num_runs}")
+        for rank in range(size):
+            self.connections[rank].send((case, rank, size, rendezvous, arguments))
+        answers = [self._receive(rank) for rank in range(size)]
+        if any(error is not None for _, error, _ in answers):
+            raise CaseFailed([a[1] for a in answers], [a[2] for a in answers])
+        return [value for value, _, _ in answers]
+
+    def _receive(self, rank: int) -> Any:
+        if not self.connections[rank].poll(TIMEOUT_SECONDS):
+            raise TimeoutError(f"rank {rank} did not answer in {TIMEOUT_SECONDS:g} s")
+        return self.connections[rank].recv()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:
+            stack.callback(self.folder.cleanup)
+            for connection in self.connections:
+                connection.close()
+            for process in self.processes:
+                process.kill()  # they hold nothing that would be lost
+                process.join(5)
+
+
+def _serve(connection: Connection) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    cases = importlib.import_module("gloo_cases")
+    while True:
+        try:
+            case, rank, size, rendezvous, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            value = _in_group(getattr(cases, case), rank, size, rendezvous, arguments)
+            connection.send((value, None, ""))
+        except BaseException as error:
+            connection.send((None, error, f"rank {rank}: {traceback.format_exc()}"))
+
+
+def _in_group(case: Any, rank: int, size: int, rendezvous: str, arguments: Any) -> Any:
+    import torch.distributed as dist
+
+    if size == 1:
+        return case(*arguments)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{rendezvous}",
+        rank=rank,
+        world_size=size,
+        timeout=timedelta(seconds=60),
+    )
+    try:
+        return case(*arguments)
+    finally:
+        dist.destroy_process_group()

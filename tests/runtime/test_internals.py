@@ -1,0 +1,92 @@
+"""Fails loudly when a new Ray moves one of the seams that ``runtime.internals`` leans on."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+
+def test_the_controller_names_its_worker_group_class() -> None:
+    from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+
+    assert TrainController.worker_group_cls is WorkerGroup
+    source = inspect.getsource(TrainController)
+    assert "self.worker_group_cls.create(" in source or "worker_group_cls" in source
+
+
+def test_the_worker_group_makes_its_placement_group_in_one_method() -> None:
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+
+    parameters = inspect.signature(WorkerGroup._create_placement_group).parameters
+    assert list(parameters) == ["self", "scaling_config", "worker_group_context"]
+    start = inspect.getsource(WorkerGroup._start_impl)
+    assert "self._create_placement_group(" in start
+    assert "self._create_workers(" in start
+
+
+def test_workers_can_be_put_into_chosen_bundles() -> None:
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+
+    parameters = inspect.signature(WorkerGroup._create_workers).parameters
+    assert "placement_group_bundle_indices" in parameters
+    assert next(iter(list(parameters)[1:])) == "num_workers"
+
+
+def test_the_loop_configuration_reaches_the_worker_group() -> None:
+    from ray.train.v2._internal.execution.context import TrainRunContext
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+
+    assert "train_loop_config" in TrainRunContext.__dataclass_fields__
+    assert "self._train_run_context = train_run_context" in inspect.getsource(WorkerGroup.__init__)
+
+
+def test_the_trainer_chooses_the_controller_in_one_method() -> None:
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    assert issubclass(TorchTrainer, DataParallelTrainer)
+    fit = inspect.getsource(DataParallelTrainer.fit)
+    assert "self._initialize_and_run_controller(" in fit
+    assert "self._create_default_callbacks()" in fit
+
+
+def test_a_placement_group_handle_can_be_borrowed() -> None:
+    from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
+        DefaultPlacementGroupHandle,
+    )
+
+    assert {"placement_group", "ready", "wait", "shutdown"} <= set(dir(DefaultPlacementGroupHandle))
+
+
+def test_a_failed_group_tells_which_workers_failed() -> None:
+    from ray.train import WorkerGroupError
+
+    error = WorkerGroupError("boom", {1: ValueError("x")})
+    from orchestrator.runtime.internals import worker_exceptions
+
+    assert str(worker_exceptions(error)[1]) == "x"
+    assert worker_exceptions(RuntimeError("y")) == {}
+
+
+def test_messages_of_the_cluster_go_through_one_function() -> None:
+    import ray._private.worker as worker
+
+    source = inspect.getsource(worker.listen_error_messages)
+    assert "print_to_stdstream(" in source
+    assert list(inspect.signature(worker.print_to_stdstream).parameters) == [
+        "data",
+        "ignore_prefix",
+    ]
+
+
+def test_ray_data_takes_a_scheduling_strategy() -> None:
+    from ray.data import DataContext
+
+    fields = DataContext.__dataclass_fields__
+    assert "scheduling_strategy" in fields
+    assert "scheduling_strategy_large_args" in fields
+    assert "preserve_order" in inspect.getsource(type(DataContext().execution_options))
