@@ -30,7 +30,8 @@ def dataset() -> ray.data.Dataset:
 
     digits = load_digits()
     images = zip(digits.data, digits.target, strict=True)
-    return ray.data.from_items([{"pixels": image, "label": int(label)} for image, label in images])
+    rows = [{"pixels": image, "label": int(label)} for image, label in images]
+    return ray.data.from_items(rows, override_num_blocks=2)
 
 
 class Digits(Job):

@@ -1,32 +1,40 @@
 """What does a person see while a run goes on, and what does a program read?
 
-Three ways of showing the same things: bars on a terminal, plain lines where there is none,
-one JSON object a line with ``--json``. Progress goes to standard error, results to standard
-output. Knows nothing of where progress comes from.
+Three ways of showing the same things: bars on a terminal (``bars``), plain lines where there is
+none, one JSON object a line with ``--json``. Progress goes to standard error, results to
+standard output. Knows nothing of where progress comes from.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
+from orchestrator.observe.tally import Tally
+
 _LINE_SECONDS = 5.0
+_JSON_SECONDS = 1.0
 
 
 class Display(Protocol):
     """Shows phases, lines and events."""
 
-    def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
-        """A phase begins; ``total`` units of it will be done, ``done`` are already."""
+    def begin(self, phase: str, total: int = 0, unit: str = "", done: int = 0) -> None:
+        """A phase begins; ``total`` units of it will be done, ``done`` are already.
+
+        ``total`` 0: nothing is counted, it is only waited for. Begun again before it is over,
+        the phase goes on and counting starts anew.
+        """
 
     def advance(self, phase: str, done: int, note: str = "") -> None:
         """So many units are done; ``note`` is shown beside the bar."""
 
     def finish(self, phase: str, note: str = "") -> None:
-        """The phase is over."""
+        """The phase is over, whether all of it was done or not."""
 
     def line(self, text: str) -> None:
         """One line for the person."""
@@ -43,62 +51,52 @@ class JsonDisplay:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._units: dict[str, tuple[int, str]] = {}
+        self._tallies: dict[str, Tally] = {}
         self._shown_at = 0.0
 
-    def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
-        self._units[phase] = (total, unit)
+    def begin(self, phase: str, total: int = 0, unit: str = "", done: int = 0) -> None:
+        """``{"kind": "phase", …}``; ``total`` 0 where nothing is counted."""
+        _begin(self._tallies, phase, total, unit, done)
         self._write({"kind": "phase", "phase": phase, "total": total, "unit": unit, "done": done})
 
     def advance(self, phase: str, done: int, note: str = "") -> None:
-        now = time.monotonic()
-        if now - self._shown_at < 1.0:
+        """``{"kind": "progress", …}``, once a second at most, and when all is done."""
+        tally = self._tallies.get(phase)
+        if tally is None:
+            return
+        before, now = tally.done, time.monotonic()
+        tally.advance(done)
+        ended = tally.total and before < done >= tally.total
+        if now - self._shown_at < _JSON_SECONDS and not ended:
             return
         self._shown_at = now
-        total, unit = self._units.get(phase, (0, ""))
-        self._write(
-            {
-                "kind": "progress",
-                "phase": phase,
-                "done": done,
-                "total": total,
-                "unit": unit,
-                "note": note,
-            }
-        )
+        fields = {"done": done, "total": tally.total, "unit": tally.unit, "note": note}
+        speed = {"per_second": tally.rate, "left_seconds": tally.left_seconds}
+        self._write({"kind": "progress", "phase": phase, **fields, **speed})
 
     def finish(self, phase: str, note: str = "") -> None:
-        self._write({"kind": "phase-done", "phase": phase, "note": note})
+        """``{"kind": "phase-done", …}`` with the seconds that the phase took."""
+        tally = self._tallies.pop(phase, None)
+        if tally is None:
+            return
+        fields = {"done": tally.done, "total": tally.total, "unit": tally.unit, "note": note}
+        seconds = {"seconds": round(tally.elapsed_seconds, 3), "per_second": tally.rate}
+        self._write({"kind": "phase-done", "phase": phase, **fields, **seconds})
 
     def line(self, text: str) -> None:
+        """``{"kind": "message", "text": …}``."""
         self._write({"kind": "message", "text": text})
 
     def event(self, fields: Mapping[str, Any]) -> None:
+        """The event as it is."""
         self._write(dict(fields))
 
     def close(self) -> None:
+        """Nothing is held back."""
         self._stream.flush()
 
     def _write(self, fields: dict[str, Any]) -> None:
         print(json.dumps(fields, default=str), file=self._stream, flush=True)
-
-
-class _Rate:
-    """Units a second since the phase began, and what is left at that rate."""
-
-    def __init__(self, total: int, done: int) -> None:
-        self.total = total
-        self._first = done
-        self._began = time.monotonic()
-
-    def text(self, done: int, unit: str) -> str:
-        """``12.3 steps/s, 8 s left``; empty before anything is done."""
-        elapsed = time.monotonic() - self._began
-        if done <= self._first or elapsed <= 0:
-            return ""
-        rate = (done - self._first) / elapsed
-        left = (self.total - done) / rate
-        return f"{rate:.1f} {unit}/s, {left:.0f} s left"
 
 
 class PlainDisplay:
@@ -106,99 +104,68 @@ class PlainDisplay:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._phases: dict[str, tuple[_Rate, str]] = {}
+        self._tallies: dict[str, Tally] = {}
         self._shown_at = 0.0
 
-    def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
-        self._phases[phase] = (_Rate(total, done), unit)
+    def begin(self, phase: str, total: int = 0, unit: str = "", done: int = 0) -> None:
+        """One line that says what begins."""
+        _begin(self._tallies, phase, total, unit, done)
         self._shown_at = time.monotonic()
-        self.line(f"{phase}: {total} {unit}" + (f", {done} done before" if done else ""))
+        self.line(begun_text(phase, total, unit, done))
 
     def advance(self, phase: str, done: int, note: str = "") -> None:
+        """One line every few seconds."""
+        tally = self._tallies.get(phase)
+        if tally is None:
+            return
+        tally.advance(done)
         now = time.monotonic()
-        if now - self._shown_at < _LINE_SECONDS or phase not in self._phases:
+        if now - self._shown_at < _LINE_SECONDS:
             return
         self._shown_at = now
-        rate, unit = self._phases[phase]
-        parts = [f"{done}/{rate.total} {unit}", rate.text(done, unit), note]
+        parts = [tally.count_text(), tally.rate_text(), tally.time_text(), note]
         self.line(f"{phase}: " + ", ".join(part for part in parts if part))
 
     def finish(self, phase: str, note: str = "") -> None:
-        self._phases.pop(phase, None)
-        self.line(f"{phase}: done" + (f", {note}" if note else ""))
+        """One line with what was done and how long it took."""
+        tally = self._tallies.pop(phase, None)
+        if tally is not None:
+            self.line(f"{phase}: {tally.closing_text(note)}")
 
     def line(self, text: str) -> None:
+        """The line."""
         print(text, file=self._stream, flush=True)
 
     def event(self, fields: Mapping[str, Any]) -> None:
-        return
+        """Nothing: events are for programs."""
 
     def close(self) -> None:
+        """Nothing is held back."""
         self._stream.flush()
 
 
-class RichDisplay:
-    """One bar a phase, with rate and time left, on a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description:<6}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TextColumn("{task.fields[rate]}", style="progress.data.speed"),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}", style="dim"),
-            console=self._console,
-            refresh_per_second=4,
-        )
-        self._progress.start()
-        self._tasks: dict[str, tuple[Any, _Rate, str]] = {}
-
-    def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
-        task = self._progress.add_task(
-            phase, total=total, completed=done, unit=unit, rate="", note=""
-        )
-        self._tasks[phase] = (task, _Rate(total, done), unit)
-
-    def advance(self, phase: str, done: int, note: str = "") -> None:
-        if phase not in self._tasks:
-            return
-        task, rate, unit = self._tasks[phase]
-        speed = rate.text(done, unit).partition(",")[0]
-        self._progress.update(task, completed=done, note=note, rate=speed)
-
-    def finish(self, phase: str, note: str = "") -> None:
-        if phase in self._tasks:
-            task, rate, _ = self._tasks.pop(phase)
-            self._progress.update(task, completed=rate.total, note=note)
-            self._progress.stop_task(task)
-
-    def line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
-
-    def event(self, fields: Mapping[str, Any]) -> None:
-        return
-
-    def close(self) -> None:
-        self._progress.stop()
+def begun_text(phase: str, total: int, unit: str, done: int) -> str:
+    """``train: 300 steps, 100 of them done before``; ``ray: …`` where nothing is counted."""
+    if not total:
+        return f"{phase}: …"
+    return f"{phase}: {total:,} {unit}" + (f", {done:,} of them done before" if done else "")
 
 
 def choose_display(as_json: bool) -> Display:
-    """JSON lines when asked for; bars on a terminal; plain lines everywhere else."""
+    """JSON lines when asked for; bars on a terminal that can move its cursor; plain lines
+    everywhere else."""
     if as_json:
         return JsonDisplay()
-    return RichDisplay() if sys.stderr.isatty() else PlainDisplay()
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", ""):
+        from orchestrator.observe.bars import BarDisplay
+
+        return BarDisplay()
+    return PlainDisplay()
+
+
+def _begin(tallies: dict[str, Tally], phase: str, total: int, unit: str, done: int) -> None:
+    tally = tallies.get(phase)
+    if tally is None:
+        tallies[phase] = Tally(total, unit, done)
+    else:
+        tally.count(total, unit, done)

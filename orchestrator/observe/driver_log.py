@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.observe.display import Display
+from orchestrator.observe.display import Display, begun_text
 from orchestrator.storage import Storage
 
 
@@ -46,9 +46,9 @@ class LoggedDisplay:
             else:
                 self._waiting.append(line)
 
-    def begin(self, phase: str, total: int, unit: str, done: int = 0) -> None:
+    def begin(self, phase: str, total: int = 0, unit: str = "", done: int = 0) -> None:
         """A phase begins."""
-        self.log(f"{phase}: {done} of {total} {unit}")
+        self.log(begun_text(phase, total, unit, done))
         self._display.begin(phase, total, unit, done)
 
     def advance(self, phase: str, done: int, note: str = "") -> None:
@@ -57,7 +57,7 @@ class LoggedDisplay:
 
     def finish(self, phase: str, note: str = "") -> None:
         """The phase is over."""
-        self.log(f"{phase}: done, {note}")
+        self.log(f"{phase}: over" + (f", {note}" if note else ""))
         self._display.finish(phase, note)
 
     def line(self, text: str) -> None:

@@ -88,5 +88,6 @@ class Channel(Protocol):
         """On the first worker alone: every file is durable, now make the checkpoint exist.
 
         Must write the manifest (``manifest.write_manifest``) or have it written before it
-        returns. Raises ``Fenced`` if a later attempt owns the run.
+        returns. Raises ``Fenced`` if a later attempt owns the run; any ``AxisError`` is raised on
+        the other workers, too.
         """

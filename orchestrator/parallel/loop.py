@@ -34,8 +34,7 @@ def _train_on(worker: Worker, loader: Loader) -> TrainResult:
         if worker.step == steps or due(worker.step) or stop:
             # Figures that are still on their way may bring bad news, or a wish to stop.
             stop = worker.read_figures(keep=0) or stop
-            evaluating = worker.step == steps or not stop
-            worker.checkpoint(worker.evaluate() if evaluating else {})
+            worker.checkpoint(evaluating=worker.step == steps or not stop)
         if stop and worker.step < steps:
             return worker.result(stopped=True)
     return worker.result(stopped=False)

@@ -101,9 +101,12 @@ class Stepper:
     def _clip(self, correction: Tensor | None) -> Tensor:
         """Correct and clip the gradients in one pass over them; returns their global norm.
 
-        The factor is that of ``torch.nn.utils.clip_grad_norm_``.
+        The factor is that of ``torch.nn.utils.clip_grad_norm_``. Raises ``TypeError`` where a
+        parameter has no gradient.
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if len(gradients) < len(self.parameters):
+            raise self._unused()
         norm = torch.nn.utils.get_total_norm(gradients)
         factor = correction
         if correction is not None:
@@ -114,6 +117,16 @@ class Stepper:
         if factor is not None:
             torch._foreach_mul_(gradients, factor)
         return norm
+
+    def _unused(self) -> TypeError:
+        """One worker could go on, several could not; so none does, and it is said why."""
+        model = self.module.get_submodule("model" if self.world.size == 1 else "module.model")
+        names = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        return TypeError(
+            f"the loss does not depend on {', '.join(names[:5])}"
+            f"{f' and {len(names) - 5} more parameters' if len(names) > 5 else ''}; "
+            "use them, or call requires_grad_(False) on them in Job.model"
+        )
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
         no_sync = getattr(self.module, "no_sync", nullcontext)

@@ -30,6 +30,7 @@ from orchestrator.parallel.schedule import learning_rate
 from orchestrator.parallel.setup import TrainResult, TrainSetup
 from orchestrator.parallel.step import Stepper, StepRules
 from orchestrator.parallel.world import World, current_world, seed_all
+from orchestrator.parallel.wrap import agree_on_buffers
 from orchestrator.plan.dump import plan_hash
 from orchestrator.plan.mesh import Mesh, batch_rank_of, resolve_mesh
 from orchestrator.plan.sizes import BatchShape, batch_shape
@@ -194,8 +195,10 @@ class Worker:
         self.channel.evaluated(EvalRecord(self.step, metrics, len(ids), seconds))
         return metrics
 
-    def checkpoint(self, metrics: dict[str, float]) -> None:
+    def checkpoint(self, evaluating: bool) -> None:
         """Write the state and have it committed; returns on all workers when it exists."""
+        agree_on_buffers(self.model, self.world)
+        metrics = self.evaluate() if evaluating else {}
         begun = time.perf_counter()
         folder = f"{CHECKPOINTS}/{folder_name(self.step, self.setup.attempt)}"
         files = save_state(self.setup.run.child(folder), self.model, self.optimizer, self.world)

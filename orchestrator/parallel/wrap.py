@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.errors import InfeasibleError
 from orchestrator.job import Batch, Job
+from orchestrator.parallel.world import World
 from orchestrator.plan.mesh import Mesh
 
 BUCKET_MEBIBYTES = 25
@@ -34,6 +36,17 @@ class LossOf(nn.Module):
     def forward(self, batch: Batch) -> Any:
         """What the Job says that the batch costs."""
         return self.job.loss(self.model, batch)
+
+
+def agree_on_buffers(model: nn.Module, world: World) -> None:
+    """Give every worker the first one's buffers (running means of a batch norm, and the like).
+
+    They are not averaged with the gradients, and each worker has moved its own since the last
+    forward pass. Their values depend on the micro-batches, and so may what they do to the loss.
+    """
+    if world.size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def wrap(module: nn.Module, mesh: Mesh) -> nn.Module:

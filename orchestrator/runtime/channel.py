@@ -7,6 +7,7 @@ gathered a few times a second; the step never waits for it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import asdict
@@ -44,6 +45,8 @@ class ActorChannel:
 
     def started(self, info: Started) -> None:
         """The model is built and the checkpoint loaded."""
+        node = ray.get_runtime_context().get_node_id()
+        self._put({"kind": "worker", "rank": self._rank, "pid": os.getpid(), "node": node})
         if self._rank == 0:
             self._put({"kind": "started", **asdict(info)})
 

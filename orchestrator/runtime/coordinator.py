@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +45,7 @@ DRIVER_SILENCE_SECONDS = 30.0
 """A run whose driver has not polled for so long loses its reservation."""
 
 _PROGRESS_SECONDS = 30.0
+_NODE_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,6 @@ class Coordinator:
                     f"attempt {manifest.attempt} may not commit: "
                     f"attempt {run.state.attempt} owns {ref.name}"
                 )
-            write_manifest(run.storage, manifest)
             record = CheckpointRecord(
                 step=manifest.step,
                 attempt=manifest.attempt,
@@ -206,12 +206,12 @@ class Coordinator:
                 size_bytes=manifest.size_bytes,
                 at_seconds=time.time(),
             )
-            reply = self._apply(
-                run,
-                CheckpointCommitted(
-                    attempt=manifest.attempt, at_seconds=time.time(), checkpoint=record
-                ),
+            event = CheckpointCommitted(
+                attempt=manifest.attempt, at_seconds=time.time(), checkpoint=record
             )
+            reply = self._apply(run, event, lambda: write_manifest(run.storage, manifest))
+            if reply.verdict != "accepted":
+                raise Fenced(f"{ref.name}: step {manifest.step} is not committed: {reply.note}")
             self._carry_out(run, reply)
 
     def close(self, ref: RunRef) -> bool:
@@ -235,9 +235,15 @@ class Coordinator:
                 self._runs[ref.uri] = run
             return run
 
-    def _apply(self, run: _Run, event: Event) -> Reply:
+    def _apply(
+        self, run: _Run, event: Event, before: Callable[[], None] | None = None
+    ) -> Reply:
+        """Decide, make durable, take over; ``before`` is done once the event is accepted and
+        before the journal says so."""
         decision: Decision = decide(run.state, event)
         if decision.accepted:
+            if before is not None:
+                before()
             run.journal.append(event)
             run.state = decision.state
         return Reply(run.state, decision.actions, decision.verdict, decision.note)
@@ -261,21 +267,35 @@ class Coordinator:
         return self._apply(run, event)
 
     def _place(self, run: _Run, plan: Plan, action: ReserveGang) -> Event:
-        now, attempt = time.time(), action.attempt
+        attempt = action.attempt
+        deadline = time.monotonic() + action.timeout_seconds
         try:
-            gang = choose_gang(plan, live_nodes(), action.workers)
+            gang = self._choose(run, plan, action, deadline)
             name = gangs.gang_name(plan.name, attempt)
-            gangs.place(name, gang, action.strategy, action.timeout_seconds)
+            left_seconds = max(0.0, deadline - time.monotonic())
+            gangs.place(name, gang, action.strategy, left_seconds)
         except InfeasibleError as error:
-            return Failed(
-                attempt=attempt, at_seconds=now, exit_code=error.exit_code, message=str(error)
-            )
+            code, now = error.exit_code, time.time()
+            return Failed(attempt=attempt, at_seconds=now, exit_code=code, message=str(error))
         except PlacementTimeout as error:
-            return GangTimedOut(attempt=attempt, at_seconds=now, message=str(error))
+            return GangTimedOut(attempt=attempt, at_seconds=time.time(), message=str(error))
         run.gang = gang
         return GangPlaced(
             attempt=attempt, at_seconds=time.time(), workers=len(gang.training), nodes=()
         )
+
+    def _choose(self, run: _Run, plan: Plan, action: ReserveGang, deadline: float) -> Gang:
+        """The gang to ask for. While a loss is being repaired nodes may still come back, so
+        what does not fit now is waited for; a run that begins is refused at once."""
+        while True:
+            try:
+                return choose_gang(plan, live_nodes(), action.workers)
+            except InfeasibleError as error:
+                if run.state.recovering is None:
+                    raise
+                if time.monotonic() >= deadline:
+                    raise PlacementTimeout(str(error)) from error
+            time.sleep(_NODE_POLL_SECONDS)
 
     def _note_progress(self, run: _Run, records: Sequence[dict[str, Any]]) -> None:
         if not records:

@@ -267,7 +267,7 @@ class Driver:
         )
 
     def _tear_down(self, timeout_seconds: float) -> None:
-        if not self._serving:
+        if not self._serving and self.state.app == "none":
             return
         try:
             serving.take_down(self._plan.name, timeout_seconds)

@@ -194,9 +194,9 @@ def is_materialized(dataset: Any) -> bool:
 def blocks_of(dataset: Any) -> list[tuple[Any, int]]:
     """The blocks of a materialized dataset in their order: object reference and rows."""
     return [
-        (reference, int(metadata.num_rows or 0))
+        (entry.ref, int(entry.metadata.num_rows or 0))
         for bundle in dataset.iter_internal_ref_bundles()
-        for reference, metadata in bundle.blocks
+        for entry in bundle.blocks
     ]
 
 

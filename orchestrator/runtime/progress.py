@@ -7,15 +7,12 @@ from typing import Any
 
 from orchestrator.coordinator.state import RunState
 from orchestrator.observe.display import Display
+from orchestrator.observe.wording import counted
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.sharding import Progress
 
-_PHASE_LINES = {
-    "reserving": "reserving the gang",
-    "deploying": "bringing up the application",
-    "stopping": "waiting for the last checkpoint",
-}
-
+_WAITS = {"reserving": "reserve", "deploying": "deploy", "ending": "release"}
+"""Phases that are waited for, and what the display calls them."""
 
 _STEPPING = frozenset({"training", "stopping"})
 
@@ -26,9 +23,8 @@ class ProgressView:
     def __init__(self, display: Display, plan: Plan) -> None:
         self._display = display
         self._plan = plan
-        self._sharding = False
-        self._training = False
-        self._step = 0
+        self._open = ""
+        self._counting_shards = False
 
     def say(self, text: str) -> None:
         """One line for the person."""
@@ -36,58 +32,73 @@ class ProgressView:
 
     def show_state(self, before: RunState, now: RunState) -> None:
         """Show what changed between two states."""
-        if now.phase != before.phase:
-            self._phase(before, now)
+        if now.store is not None and now.store_ready and not before.store_ready:
+            self._store(now)
+        known = {record.folder for record in before.committed}
+        for record in now.committed:
+            if record.folder not in known and before.phase != "new":
+                self._committed(record.step, record.metrics)
         if now.attempt != before.attempt and now.recovering:
             self.say(
                 f"attempt {now.attempt}: restarting from step {now.committed_step} "
                 f"after a loss ({now.recovering})"
             )
-        known = {record.folder for record in before.committed}
-        for record in now.committed:
-            if record.folder not in known and before.phase != "new":
-                self._committed(record.step, record.metrics)
-        if now.store is not None and now.store_ready and not before.store_ready:
-            self._store(now)
+        if now.phase != before.phase:
+            self._phase(before, now)
 
     def show_sharding(self, progress: Progress) -> None:
         """Show how far sharding is."""
-        if not self._sharding:
-            self._sharding = True
+        if self._open != "shard":
+            return
+        if not self._counting_shards:
+            self._counting_shards = True
             self._display.begin("shard", progress.total, "shards")
-        self._display.advance("shard", progress.done, f"{progress.num_bytes / 1e6:.1f} MB read")
+        read = f"{progress.num_bytes / 1e6:.1f} MB read" if progress.num_bytes else ""
+        self._display.advance("shard", progress.done, read)
 
     def show_records(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Show the step records that came in."""
         for record in records:
             self._display.event(record)
-            if record.get("kind") == "started":
-                self._begin_training(int(record["step"]))
+            if record.get("kind") == "started" and self._open == "train":
+                # From here on steps are counted: that workers had to start is not their rate.
+                self._begin("train", self._plan.training.steps, "steps", int(record["step"]))
         steps = [record for record in records if record.get("kind") == "step"]
-        if not steps:
-            return
-        last = steps[-1]
-        self._step = int(last["step"])
-        self._display.advance("train", self._step, f"loss {last['loss']:.4f}")
+        if steps:
+            last = steps[-1]
+            self._display.advance("train", int(last["step"]), f"loss {last['loss']:.4f}")
 
     def close(self) -> None:
         """Finish what is still open."""
-        if self._training:
-            self._training = False
-            self._display.finish("train", f"step {self._step}")
+        self._finish()
 
-    def _begin_training(self, step: int) -> None:
-        if not self._training:
-            self._training = True
-            self._display.begin("train", self._plan.training.steps, "steps", done=step)
+    def _begin(self, phase: str, total: int = 0, unit: str = "", done: int = 0) -> None:
+        self._open = phase
+        self._counting_shards = False
+        self._display.begin(phase, total, unit, done)
+
+    def _finish(self, note: str = "") -> None:
+        if self._open:
+            self._display.finish(self._open, note)
+            self._open = ""
 
     def _phase(self, before: RunState, now: RunState) -> None:
         self._display.event({"kind": "phase-change", "from": before.phase, "to": now.phase})
-        if before.phase in _STEPPING and now.phase not in _STEPPING:
-            self.close()
-        if now.phase in _PHASE_LINES:
-            self.say(_PHASE_LINES[now.phase])
-        if now.phase == "serving" and now.url:
+        if now.phase == "stopping" and before.phase == "training":
+            self.say("waiting for the last checkpoint")
+            return
+        if before.phase in _STEPPING and now.phase in _STEPPING:
+            return
+        self._finish()
+        if now.phase == "sharding":
+            self._begin("shard")
+        elif now.phase == "training":
+            self._begin("train", self._plan.training.steps, "steps", now.committed_step)
+            starting = f"starting {counted(now.workers, 'worker')}"
+            self._display.advance("train", now.committed_step, starting)
+        elif now.phase in _WAITS:
+            self._begin(_WAITS[now.phase])
+        elif now.phase == "serving" and now.url:
             self.say(f"serving step {now.promoted.step if now.promoted else '?'} at {now.url}")
 
     def _committed(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -97,9 +108,9 @@ class ProgressView:
     def _store(self, now: RunState) -> None:
         store = now.store
         assert store is not None
-        how = "found" if store.reused else "built"
-        note = f"{store.num_samples:,} samples in {store.num_shards} shards"
-        bad = f"; {store.num_bad_files} files could not be read" if store.num_bad_files else ""
-        if self._sharding:
-            self._display.finish("shard", note)
-        self.say(f"sample store {how}: {note}{bad}")
+        found = "found from before: " if store.reused else ""
+        bad = ""
+        if store.num_bad_files:
+            bad = f"; {counted(store.num_bad_files, 'file')} could not be read"
+        shards = counted(store.num_shards, "shard")
+        self._finish(f"{found}{store.num_samples:,} samples in {shards}{bad}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +25,13 @@ from orchestrator.errors import (
     ResumeRefused,
     StorageError,
 )
-from orchestrator.feed.pieces import list_pieces
-from orchestrator.job_import import add_working_directory, load_job
+from orchestrator.feed.pieces import Piece, list_pieces
+from orchestrator.job_import import add_working_directory, import_target, load_job
 from orchestrator.observe.display import Display
 from orchestrator.observe.driver_log import LoggedDisplay
-from orchestrator.observe.lease import RunLease, clear_stop
+from orchestrator.observe.lease import LEASE_FILE, RunLease, clear_stop
 from orchestrator.observe.runs import set_aside
+from orchestrator.observe.wording import counted
 from orchestrator.plan.data import PythonSource
 from orchestrator.plan.dump import dump_plan, plan_hash
 from orchestrator.plan.load import LoadedPlan, parse_plan
@@ -40,6 +41,7 @@ from orchestrator.plan.sizes import legal_workers
 from orchestrator.plan.unsupported import unsupported
 from orchestrator.runtime.cluster import Cluster, connect, prepare
 from orchestrator.runtime.coordinator import RunRef
+from orchestrator.runtime.ports import port_problem
 from orchestrator.runtime.stopper import Stopper
 from orchestrator.storage import Storage
 
@@ -81,21 +83,34 @@ def run_plan(loaded: LoadedPlan, options: RunOptions, display: Display) -> Ended
     plan = loaded.plan
     add_working_directory()
     _refuse_unsupported(plan)
-    base = _writable(loaded)
-    run = base.child(plan.name)
-    with _held(base, run, plan, options.fresh, display) as lease:
-        logged = LoggedDisplay(display, run)
-        _check_resume(loaded, run, display)
-        _check_inputs(loaded)
-        run.write_atomic(PLAN_FILE, dump_plan(plan).encode())
+    _check_inputs(loaded)
+    with _writable(loaded) as base:
+        run = base.child(plan.name)
+        with _held(loaded, base, options, display) as lease:
+            end = _carry_out(plan, base, run, options, lease, LoggedDisplay(display, run))
+    return Ended(end, base, plan.name, _request_url(plan))
+
+
+def _carry_out(
+    plan: Plan,
+    base: Storage,
+    run: Storage,
+    options: RunOptions,
+    lease: RunLease,
+    display: LoggedDisplay,
+) -> End:
+    clear_stop(run)
+    stopper = Stopper(run, lease)
+    phase = "connect" if options.address else "start Ray"
+    with stopper.listening():
+        display.begin(phase)
+        with connect(options.address, options.num_cpus) as cluster:
+            display.finish(phase)
+            # Only now: a run whose cluster never came up has not begun with this plan.
+            run.write_atomic(PLAN_FILE, dump_plan(plan).encode())
+            end = _drive(plan, base, run, cluster, options, stopper, display)
         clear_stop(run)
-        stopper = Stopper(run, lease)
-        with stopper.listening():
-            logged.line("starting Ray" if options.address is None else "connecting to Ray")
-            with connect(options.address, options.num_cpus) as cluster:
-                end = _drive(plan, base, run, cluster, options, stopper, logged)
-            clear_stop(run)
-        return Ended(end, base, plan.name, _request_url(plan))
+    return end
 
 
 def _drive(
@@ -153,32 +168,71 @@ def _refuse_unsupported(plan: Plan) -> None:
         raise InfeasibleError("\n".join(reasons))
 
 
-def _writable(loaded: LoadedPlan) -> Storage:
+@contextmanager
+def _writable(loaded: LoadedPlan) -> Iterator[Storage]:
+    """The plan's storage; a folder that was created for a run which is then refused goes again."""
     try:
         base = Storage.open(loaded.plan.storage)
+        is_new = not base.exists()
         base.check_writable()
     except StorageError as error:
         problem = Problem("storage", str(error), works="a folder or URI that can be written to")
         raise PlanError([loaded.locate(problem)], loaded.source) from error
-    return base
+    try:
+        yield base
+    finally:
+        if is_new:
+            _remove_empty(base)
 
 
 @contextmanager
 def _held(
-    base: Storage, run: Storage, plan: Plan, fresh: bool, display: Display
+    loaded: LoadedPlan, base: Storage, options: RunOptions, display: Display
 ) -> Iterator[RunLease]:
-    """The run's lease, taken before anything of it is moved or written."""
+    """The run's lease, taken before anything of it is moved or written; refused, nothing stays.
+
+    What can be refused is, before ``--fresh`` moves the earlier run aside.
+    """
+    plan = loaded.plan
+    run = base.child(plan.name)
     lease = RunLease.acquire(run, plan.name)
     try:
-        if fresh:
-            aside = set_aside(base, plan.name, lease)
+        if options.address in (None, "local"):
+            _check_port(loaded)
+        if not options.fresh:
+            _check_resume(loaded, run, display)
+        elif (aside := set_aside(base, plan.name, lease)) is not None:
             lease.release()
             lease = RunLease.acquire(run, plan.name)
-            if aside is not None:
-                display.line(f"--fresh: the earlier run was moved aside to {base.name}/{aside}")
+            display.line(f"--fresh: the earlier run was moved aside to {base.name}/{aside}")
         yield lease
     finally:
+        _forget_unbegun(run)
         lease.release()
+
+
+def _forget_unbegun(run: Storage) -> None:
+    """Remove the folder of a run that holds nothing but its lease, which the caller has.
+
+    Elsewhere than on a file system there are no folders, and releasing removes the lease.
+    """
+    if run.is_local and [entry.path for entry in run.list()] == [LEASE_FILE]:
+        run.delete(LEASE_FILE)
+        _remove_empty(run)
+
+
+def _remove_empty(folder: Storage) -> None:
+    if folder.is_local:
+        with suppress(OSError):  # something is in it
+            folder.local_path().rmdir()
+
+
+def _check_port(loaded: LoadedPlan) -> None:
+    """On a private cluster the address must be free; elsewhere Serve may listen there already."""
+    inference = loaded.plan.inference
+    problem = port_problem(inference.host, inference.port) if inference else None
+    if problem is not None:
+        raise InfeasibleError(loaded.locate(problem).render())
 
 
 def _check_resume(loaded: LoadedPlan, run: Storage, display: Display) -> None:
@@ -209,13 +263,33 @@ def _check_resume(loaded: LoadedPlan, run: Storage, display: Display) -> None:
 def _check_inputs(loaded: LoadedPlan) -> None:
     """The Job and the source, while no cluster is up that would have to be taken down."""
     plan = loaded.plan
+    source = plan.data.source
     try:
         load_job(plan)
-        if not isinstance(plan.data.source, PythonSource):
-            list_pieces(plan.data.source, Path.cwd())
+        if isinstance(source, PythonSource):
+            import_target(source.target, "data.source.target")
+        else:
+            _check_content(list_pieces(source, Path.cwd()))
     except JobError as error:
         problem = loaded.locate(error.problems[0])
         raise JobError(problem, error.user_traceback, loaded.source) from error
     except PlanError as error:
         problems = [loaded.locate(problem) for problem in error.problems]
         raise PlanError(problems, loaded.source) from error
+
+
+def _check_content(pieces: Sequence[Piece]) -> None:
+    """Files that hold no byte at all need not be read to know that there are no samples."""
+    if any(piece.size_bytes for piece in pieces):
+        return
+    found = counted(len(pieces), "file")
+    raise PlanError(
+        [
+            Problem(
+                "data.source",
+                "empty corpus: there is nothing in the files that match",
+                arithmetic=f"{found} of 0 bytes, such as {pieces[0].path}",
+                works="a path and glob of files with content",
+            )
+        ]
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import httpx
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from orchestrator.errors import AxisError, DeadlineExceeded, InfeasibleError
+from orchestrator.errors import AxisError, DeadlineExceeded
 from orchestrator.plan.inference import Inference
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.resources import Resources
@@ -37,17 +36,6 @@ class Answer:
     body: Any
     checkpoint: str
     seconds: float
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise ``InfeasibleError`` when the address cannot be listened on, naming one that can."""
-    if _is_free(host, port):
-        return
-    free = next((p for p in range(port + 1, min(port + 100, 65536)) if _is_free(host, p)), None)
-    hint = f"inference.port={free} is free" if free else "set inference.port to a free port"
-    raise InfeasibleError(
-        f"inference.port: {host}:{port} cannot be listened on: it is in use\n  works: {hint}"
-    )
 
 
 def deploy(plan: Plan, run_uri: str, folder: str, timeout_seconds: float) -> str:
@@ -186,14 +174,3 @@ def _gist(text: str) -> str:
 def _inference(plan: Plan) -> Inference:
     assert plan.inference is not None, "checked before anything is promoted"
     return plan.inference
-
-
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True

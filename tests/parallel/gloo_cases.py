@@ -21,6 +21,7 @@ from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.parallel.optimizer import build_optimizer
 from orchestrator.parallel.step import Stepper, StepRules
 from orchestrator.parallel.world import current_world, seed_all
+from orchestrator.parallel.wrap import agree_on_buffers
 from orchestrator.plan.mesh import Mesh
 from orchestrator.plan.training import SGD
 from orchestrator.storage import Storage
@@ -128,4 +129,36 @@ def damaged_case(text: str, store: str, run: str, resume: str) -> str:
         train_case(text, (), store, run, resume)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+    return "not refused"
+
+
+def buffers_case() -> list[float]:
+    """Running means after each rank moved its own, and after they agreed."""
+    world = current_world()
+    model = nn.BatchNorm1d(2)
+    model(torch.full((4, 2), float(world.rank + 1)))
+    before = float(model.running_mean[0])  # type: ignore[index]
+    agree_on_buffers(model, world)
+    return [before, float(model.running_mean[0])]  # type: ignore[index]
+
+
+class Idle(Noisy):
+    """Has a layer that its loss never uses."""
+
+    def model(self) -> nn.Module:
+        model = super().model()
+        model.idle = nn.Linear(2, 2)
+        return model
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, nn.Sequential)
+        return F.cross_entropy(model[1](batch["pixels"]), batch["label"])
+
+
+def idle_case(text: str, store: str, run: str) -> str:
+    """What every rank hears of a parameter without a gradient."""
+    try:
+        train_case(text, (), store, run, job=Idle())
+    except TypeError as error:
+        return str(error)
     return "not refused"

@@ -77,3 +77,19 @@ def test_dropout_does_not_depend_on_the_number_of_workers(
     np.testing.assert_allclose(shared, alone, rtol=1e-5)
     other = gang.run("noisy_case", 1, ("seed=1",), DIGITS, stores.digits, new_run())[0]
     assert not np.allclose(other, alone, rtol=1e-3)
+
+
+def test_buffers_are_the_first_worker_s_everywhere(gang: Gang) -> None:
+    first, second = gang.run("buffers_case", 2)
+    assert first[0] != second[0]
+    assert first[1] == second[1] == first[0]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_parameter_without_a_gradient_is_named(
+    gang: Gang, stores: Stores, new_run: Callable[[], str], size: int
+) -> None:
+    """Alike on any number of workers, though one could go on."""
+    heard = gang.run("idle_case", size, DIGITS, stores.digits, new_run())
+    for text in heard:
+        assert text.startswith("the loss does not depend on idle.weight, idle.bias; use them")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.conftest import Axis, assert_exactly_once, wait_until
+from tests.axis_command import Axis, assert_exactly_once, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 

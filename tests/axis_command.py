@@ -1,24 +1,20 @@
-"""Runs the real ``axis`` command in processes of its own, and leaves none of them behind."""
+"""Runs the real ``axis`` command in processes of its own, and finds what they leave behind."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MARK = "AXIS_TEST_MARK"
 
 
@@ -74,7 +70,10 @@ class Axis:
     def await_step(self, run: str, step: int, timeout: float = 90) -> None:
         """Wait until a run has reported so many steps."""
 
+        process = self.started[-1]
+
         def reached() -> bool:
+            assert process.poll() is None, self.finish(process)
             if not (self.storage / run / "metrics").exists():
                 return False
             return any(r["kind"] == "step" and r["step"] >= step for r in self.metrics(run))
@@ -127,31 +126,7 @@ def assert_exactly_once(ids: dict[int, list[int]], num_train: int, steps: int, b
         assert first == second, "two whole epochs must hold the same samples"
 
 
-@pytest.fixture
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def axis(tmp_path: Path) -> Iterator[Axis]:
-    """The command line; afterwards no process that it started may be left."""
-    mark = uuid.uuid4().hex
-    command = Axis(tmp_path / "runs", mark)
-    yield command
-    for process in command.started:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-    left = _left_behind(mark, patience_seconds=10)
-    for process in left:
-        process.kill()
-    assert not left, f"left behind: {[' '.join(p.cmdline())[:100] for p in left]}"
-
-
-def _left_behind(mark: str, patience_seconds: float) -> list[psutil.Process]:
+def left_behind(mark: str, patience_seconds: float) -> list[psutil.Process]:
     deadline = time.monotonic() + patience_seconds
     while True:
         left = [process for process in psutil.process_iter() if _has_mark(process, mark)]

@@ -1,0 +1,1 @@
+"""What one would write without the orchestrator: as plain and as fast as a good engineer would."""
