@@ -68,6 +68,12 @@ class Problem:
             lines.append(f"  works: {self.works}")
         return "\n".join(lines)
 
+    def sentence(self) -> str:
+        """The problem without its place, for the message of a run that ended of it."""
+        parts = [f"{self.where}: {self.what}", self.arithmetic]
+        parts.append(f"works: {self.works}" if self.works else "")
+        return "; ".join(part for part in parts if part)
+
 
 class AxisError(Exception):
     """Base of everything this project raises on purpose; ``exit_code`` is documented above."""

@@ -6,6 +6,7 @@ without ray, torch or pyarrow.
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -16,7 +17,9 @@ from orchestrator.cli import failures
 PlanPath = Annotated[str, typer.Argument(metavar="PLAN", help="The axis plan, a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[FIELD=VALUE]...", help="Overrides, such as training.workers=4."),
+    typer.Argument(
+        metavar="FIELD=VALUE", help="Overrides, such as training.workers=4; they come last."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -24,13 +27,16 @@ RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's name, its folder, or its plan file.")
 ]
 StorageUri = Annotated[
-    str, typer.Option("--storage", help="Where runs lie; a folder or a pyarrow.fs URI.")
+    str | None,
+    typer.Option(
+        "--storage", help="Where runs lie: a folder or a pyarrow.fs URI; else the plan's, or runs."
+    ),
 ]
 
 app = typer.Typer(
     name="axis",
-    help="Shard data, train on many workers and serve the result, from one plan.",
-    no_args_is_help=True,
+    help="Shard data, train on many workers and serve the result, from one plan.\n\n"
+    "Begin with `axis plan PLAN`, which starts nothing, then `axis run PLAN`.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -38,11 +44,30 @@ app = typer.Typer(
 )
 
 
+@app.callback(invoke_without_command=True)
+def axis(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the versions and exit.")
+    ] = False,
+) -> None:
+    """Print help where nothing is asked for."""
+    if show_version:
+        version()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 @app.command()
 def plan(
     path: PlanPath, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
 ) -> None:
-    """Show what a run would do: the resolved plan, mesh, bundles, and what is written where."""
+    """Show what a run would do; starts and writes nothing.
+
+    The resolved plan, the mesh, batch and bundles at every number of workers, what is written
+    where. Needs no cluster.
+    """
     from orchestrator.cli.plan_command import show_plan
 
     with failures.reported(as_json, debug):
@@ -74,7 +99,11 @@ def run(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Carry the plan out: shard, train, serve. The same command again resumes the run."""
+    """Carry the plan out: shard, train, serve; again resumes it.
+
+    Storage and name make the run: the same pair resumes it, --fresh starts anew. Ctrl-C takes
+    a last checkpoint, gives everything back and ends with exit code 130.
+    """
     from orchestrator.cli.run_command import run_plan_file
 
     with failures.reported(as_json, debug):
@@ -84,7 +113,7 @@ def run(
 
 @app.command()
 def status(
-    run_name: RunName, storage: StorageUri = "runs", as_json: AsJson = False, debug: Debug = False
+    run_name: RunName, storage: StorageUri = None, as_json: AsJson = False, debug: Debug = False
 ) -> None:
     """Show where a run stands."""
     from orchestrator.cli.run_views import show_status
@@ -94,7 +123,7 @@ def status(
 
 
 @app.command(name="ls")
-def list_runs(storage: StorageUri = "runs", as_json: AsJson = False, debug: Debug = False) -> None:
+def list_runs(storage: StorageUri = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """List the runs of a storage."""
     from orchestrator.cli.run_views import show_runs
 
@@ -105,7 +134,7 @@ def list_runs(storage: StorageUri = "runs", as_json: AsJson = False, debug: Debu
 @app.command()
 def logs(
     run_name: RunName,
-    storage: StorageUri = "runs",
+    storage: StorageUri = None,
     attempt: Annotated[
         int | None, typer.Option("--attempt", min=1, help="Which attempt; the last by default.")
     ] = None,
@@ -118,7 +147,7 @@ def logs(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Print what the driver and the workers of a run logged."""
+    """Print what the driver and the workers logged."""
     from orchestrator.cli.run_views import show_logs
 
     with failures.reported(as_json, debug):
@@ -128,14 +157,14 @@ def logs(
 @app.command()
 def stop(
     run_name: RunName,
-    storage: StorageUri = "runs",
+    storage: StorageUri = None,
     timeout: Annotated[
         str, typer.Option("--timeout", help="How long to wait for it, such as 2m.")
     ] = "2m",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Stop a run after a last checkpoint; the same ``axis run`` resumes it."""
+    """Stop a run after a last checkpoint; `axis run` resumes it."""
     from orchestrator.cli.run_views import stop_run
 
     with failures.reported(as_json, debug):
@@ -156,7 +185,7 @@ def schema(
 
 @app.command()
 def version(as_json: AsJson = False) -> None:
-    """Print the versions of this tool and of what it stands on."""
+    """Print the versions of axis and of what it stands on."""
     from orchestrator.cli.versions import show_versions
 
     show_versions(as_json)
@@ -164,4 +193,8 @@ def version(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Entry point of the ``axis`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows no · or × shows a question mark; it is no reason to fail.
+            stream.reconfigure(errors="replace")
     sys.exit(app())

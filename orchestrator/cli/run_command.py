@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
+from typing import TYPE_CHECKING
 
 import typer
 
 from orchestrator.cli.plan_command import load_checked
 from orchestrator.observe.display import choose_display
-from orchestrator.observe.facts import gather_facts
-from orchestrator.observe.report import render_report
-from orchestrator.observe.summary import render_summary
-from orchestrator.runtime.run import Ended, RunOptions, run_plan
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.run import Ended, RunOptions
 
 REPORT_FILE = "report.md"
 
@@ -28,17 +30,34 @@ def run_plan_file(
 ) -> int:
     """Run the plan in the file; returns the exit code. Raises ``AxisError`` for a refusal."""
     loaded = load_checked(path, overrides)
+    # Only now: a plan that is wrong is told so in a fraction of a second.
+    from orchestrator.runtime.run import RunOptions, run_plan
+
     options = RunOptions(fresh, keep_serving, address, num_cpus)
     display = choose_display(as_json)
     try:
         ended = run_plan(loaded, options, display)
     finally:
         display.close()
-    _tell(ended, shlex.join(["axis", "run", path, *overrides]), as_json)
+    _tell(ended, _again(path, overrides, options), as_json)
     return ended.end.exit_code
 
 
+def _again(path: str, overrides: list[str], options: RunOptions) -> str:
+    """The command that goes on with the run, as a shell takes it."""
+    words = ["axis", "run", path, *overrides]
+    if options.address is not None:
+        words += ["--address", options.address]
+    if options.num_cpus is not None:
+        words += ["--num-cpus", str(options.num_cpus)]
+    return shlex.join(words)
+
+
 def _tell(ended: Ended, command: str, as_json: bool) -> None:
+    from orchestrator.observe.facts import gather_facts
+    from orchestrator.observe.report import render_report
+    from orchestrator.observe.summary import render_summary
+
     facts = gather_facts(
         ended.base,
         ended.name,
@@ -48,18 +67,19 @@ def _tell(ended: Ended, command: str, as_json: bool) -> None:
     )
     ended.run.write_atomic(REPORT_FILE, render_report(facts).encode())
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "kind": "end",
-                    "exit_code": ended.end.exit_code,
-                    "message": ended.end.message,
-                    "run": ended.run.uri,
-                    "report": f"{ended.run.uri}/{REPORT_FILE}",
-                }
-            )
-        )
+        fields = {
+            "kind": "end",
+            "exit_code": ended.end.exit_code,
+            "message": ended.end.message,
+            "user_traceback": ended.end.user_traceback,
+            "run": ended.run.uri,
+            "report": f"{ended.run.uri}/{REPORT_FILE}",
+        }
+        typer.echo(json.dumps(fields))
         return
     if ended.end.user_traceback:
         typer.echo(ended.end.user_traceback, err=True)
-    typer.echo(render_summary(facts))
+    if sys.stdout.isatty():
+        typer.echo("\n" + render_summary(facts, shutil.get_terminal_size().columns), nl=False)
+    else:
+        typer.echo(render_summary(facts), nl=False)

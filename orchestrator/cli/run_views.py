@@ -6,40 +6,46 @@ None of them needs a cluster: a run tells everything by what it leaves in its fo
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 import typer
 
-from orchestrator.errors import DeadlineExceeded, PlanError, Problem
+from orchestrator.cli.run_lookup import DEFAULT_STORAGE, find_run
+from orchestrator.errors import DeadlineExceeded, PlanError
+from orchestrator.observe.holder import ago
 from orchestrator.observe.lease import request_stop
-from orchestrator.observe.runs import RunView, is_run, list_runs, view_run
-from orchestrator.plan.load import load_plan
-from orchestrator.plan.quantities import parse_duration
+from orchestrator.observe.runs import RunView, list_runs, view_run
+from orchestrator.observe.wording import counted
+from orchestrator.plan.quantities import parse_deadline
+from orchestrator.plan.refusal import Refusal
 from orchestrator.storage import Storage
 
 _POLL_SECONDS = 0.5
 _LOG = re.compile(r"logs/attempt-(\d+)/(?:worker-(\d+)|(\w+))\.log")
 
 
-def show_status(name: str, storage: str, as_json: bool) -> None:
+def show_status(name: str, storage: str | None, as_json: bool) -> None:
     """Print where one run stands."""
     base, run = find_run(name, storage)
     view = view_run(base, run)
-    typer.echo(json.dumps(view.to_dict(), default=str) if as_json else _status_text(view))
+    typer.echo(_json(view.to_dict()) if as_json else _status_text(view))
 
 
-def show_runs(storage: str, as_json: bool) -> None:
+def show_runs(storage: str | None, as_json: bool) -> None:
     """Print one line a run."""
-    views = list_runs(Storage.open(storage))
+    base = Storage.open(storage or DEFAULT_STORAGE)
+    views = list_runs(base)
     if as_json:
-        typer.echo(json.dumps([view.to_dict() for view in views], default=str))
+        typer.echo(_json([view.to_dict() for view in views]))
         return
     if not views:
-        typer.echo(f"no runs in {storage}; `axis run PLAN` begins one")
+        where = "no runs in" if base.exists() else "no runs: there is no folder"
+        typer.echo(f"{where} {base.name}; axis run PLAN begins one")
         return
     rows: list[tuple[str, ...]] = [("RUN", "STATUS", "STEP", "ATTEMPT", "LOSS", "BEST", "UPDATED")]
     rows += [_row(view) for view in views]
@@ -51,7 +57,7 @@ def show_runs(storage: str, as_json: bool) -> None:
 
 def show_logs(
     name: str,
-    storage: str,
+    storage: str | None,
     attempt: int | None,
     worker: int | None,
     follow: bool,
@@ -60,7 +66,8 @@ def show_logs(
     """Print the logs of one attempt, each line with the name of its writer."""
     base, run_name = find_run(name, storage)
     run = base.child(run_name)
-    chosen = attempt or max((number for number, _, _ in _log_files(run)), default=0)
+    attempts = sorted({number for number, _, _ in _log_files(run)})
+    chosen = attempt or max(attempts, default=0)
     printed: dict[str, int] = {}
     while True:
         live = view_run(base, run_name).live
@@ -71,20 +78,19 @@ def show_logs(
         if not (follow and live):
             break
         time.sleep(_POLL_SECONDS)
-    if not printed and not as_json:
-        which = f"attempt {chosen}" if chosen else "any attempt"
-        typer.echo(f"{run_name}: no logs of {which} yet", err=True)
+    if not printed:
+        typer.echo(_no_logs(run_name, attempts, chosen, worker), err=True)
 
 
-def stop_run(name: str, storage: str, timeout: str, as_json: bool) -> None:
+def stop_run(name: str, storage: str | None, timeout: str, as_json: bool) -> None:
     """Ask a run to stop and wait until it has.
 
     Raises ``DeadlineExceeded`` when it is still going after ``timeout``.
     """
     try:
-        timeout_seconds = parse_duration(timeout)
-    except ValueError as error:
-        raise PlanError([Problem("--timeout", str(error))], "command line") from error
+        timeout_seconds = parse_deadline(timeout)
+    except Refusal as refusal:
+        raise PlanError([refusal.problem("--timeout")], "command line") from refusal
     base, run_name = find_run(name, storage)
     view = view_run(base, run_name)
     if view.live:
@@ -93,21 +99,7 @@ def stop_run(name: str, storage: str, timeout: str, as_json: bool) -> None:
         text = f"{run_name}: {view.message or view.status}"
     else:
         text = f"{run_name}: nothing to stop, it is {view.status}"
-    typer.echo(json.dumps(view.to_dict(), default=str) if as_json else text)
-
-
-def find_run(name: str, storage: str) -> tuple[Storage, str]:
-    """The storage and name of a run given as a name, a run's folder, or a plan file."""
-    path = Path(name)
-    if path.suffix in {".yaml", ".yml"} and path.is_file():
-        plan = load_plan(path).plan
-        return Storage.open(plan.storage), plan.name
-    head, _, tail = name.rstrip("/").rpartition("/")
-    if head:
-        base = Storage.open(head)
-        if is_run(base, tail):
-            return base, tail
-    return Storage.open(storage), name
+    typer.echo(_json(view.to_dict()) if as_json else text)
 
 
 def _await_end(base: Storage, name: str, timeout_seconds: float) -> RunView:
@@ -127,8 +119,8 @@ def _status_text(view: RunView) -> str:
     lines = [
         f"{view.name}: {view.status}" + (f" ({view.phase})" if view.live else ""),
         f"  step        {view.step} of {view.steps}, {view.committed_step} committed in "
-        f"{view.num_checkpoints} checkpoints",
-        f"  attempt     {view.attempt}, {view.num_restarts} restarts",
+        f"{counted(view.num_checkpoints, 'checkpoint')}",
+        f"  attempt     {view.attempt}, {counted(view.num_restarts, 'restart')}",
     ]
     if view.last_loss is not None:
         lines.append(f"  loss        {view.last_loss:.4f}")
@@ -141,7 +133,10 @@ def _status_text(view: RunView) -> str:
     if view.holder:
         lines.append(f"  held by     {view.holder.render()}")
     if view.message:
-        lines.append(f"  said        {view.message}")
+        code = "" if view.exit_code is None else f" (exit code {view.exit_code})"
+        lines.append(f"  said        {view.message}{code}")
+    if view.updated_at_seconds:
+        lines.append(f"  updated     {_when(view.updated_at_seconds)}")
     if view.problem:
         lines.append(f"  damaged     {view.problem}")
     lines.append(f"  lies in     {view.uri}")
@@ -151,11 +146,6 @@ def _status_text(view: RunView) -> str:
 
 
 def _row(view: RunView) -> tuple[str, ...]:
-    updated = (
-        datetime.fromtimestamp(view.updated_at_seconds).strftime("%Y-%m-%d %H:%M:%S")
-        if view.updated_at_seconds
-        else "-"
-    )
     return (
         view.name,
         "aside" if view.aside else view.status,
@@ -163,8 +153,35 @@ def _row(view: RunView) -> tuple[str, ...]:
         str(view.attempt),
         "-" if view.last_loss is None else f"{view.last_loss:.4f}",
         "-" if view.best is None else f"{view.best_metric} {view.best:.4f}",
-        updated,
+        _when(view.updated_at_seconds) if view.updated_at_seconds else "-",
     )
+
+
+def _when(at_seconds: float) -> str:
+    age = ago(time.time() - at_seconds)
+    clock = datetime.fromtimestamp(at_seconds).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{clock} ({age} ago)" if age else clock
+
+
+def _no_logs(name: str, attempts: Sequence[int], chosen: int, worker: int | None) -> str:
+    if not attempts:
+        return f"{name}: no logs yet"
+    who = "" if worker is None else f" of worker {worker}"
+    known = ", ".join(map(str, attempts))
+    return f"{name}: no logs{who} in attempt {chosen}; there are logs of attempt {known}"
+
+
+def _json(value: Any) -> str:
+    """As JSON, which knows no NaN: a loss that is not a number is null."""
+    return json.dumps(_finite(value), default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _log_files(run: Storage) -> list[tuple[int, str, str]]:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.coordinator.cadence import best_of
 from orchestrator.coordinator.policy import Promotion
+from orchestrator.coordinator.retention import best_of
 from orchestrator.coordinator.state import CheckpointRecord
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from orchestrator.coordinator import events as ev
 from orchestrator.coordinator.actions import DeleteCheckpoints
-from orchestrator.coordinator.cadence import superseded
 from orchestrator.coordinator.moves import (
     Move,
     clear,
@@ -33,6 +32,7 @@ from orchestrator.coordinator.moves import (
     waiting,
     wind_down,
 )
+from orchestrator.coordinator.retention import superseded
 from orchestrator.coordinator.state import CheckpointRecord, Outcome, RunState, Stop
 
 

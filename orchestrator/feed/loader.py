@@ -20,7 +20,6 @@ import numpy as np
 
 from orchestrator.errors import DeadlineExceeded
 from orchestrator.feed.cursor import Order, share
-from orchestrator.feed.pinned import pinned_empty
 from orchestrator.feed.shuffle import Ids
 from orchestrator.feed.store import Allocate, SampleStore
 
@@ -60,7 +59,8 @@ class Loader:
 
     ``global_batch`` is B, of which batch rank r of D takes ``b = B/D`` samples a step, in
     micro-batches of m. At least ``prefetch`` steps are read ahead; steps of few bytes are read
-    in groups of up to 1 MiB. ``pin_memory`` puts the arrays where a GPU can fetch them.
+    in groups of up to 1 MiB. ``allocate`` makes the arrays, for instance where a GPU can fetch
+    them.
     ``timeout_seconds`` bounds the wait for one step.
 
     Raises ``ValueError`` where D does not divide B or m not b, or where ``order`` is not one
@@ -79,7 +79,7 @@ class Loader:
         batch_rank: int = 0,
         batch_degree: int = 1,
         prefetch: int = 4,
-        pin_memory: bool = False,
+        allocate: Allocate = np.empty,
         timeout_seconds: float = 300.0,
     ) -> None:
         start, stop = share(first_step, global_batch, batch_rank, batch_degree)
@@ -100,7 +100,6 @@ class Loader:
         self._timeout_seconds = timeout_seconds
         self._ready: deque[StepBatch] = deque()
         self._stop = threading.Event()
-        allocate = pinned_empty if pin_memory else np.empty
         work = _Work(store, order, global_batch, batch_rank, batch_degree, micro_batch, allocate)
         self._queue: queue.Queue[_Group] = queue.Queue(-(-prefetch // work.steps_in_group))
         # The thread holds no reference to the loader, so that one that is dropped ends it.

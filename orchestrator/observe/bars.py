@@ -6,9 +6,8 @@ the order in which it happened. Bars shrink with the terminal and never wrap.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
@@ -19,17 +18,17 @@ from orchestrator.observe.tally import Tally
 
 _NAME_WIDTH = 9
 _WIDEST_BAR, _NARROWEST_BAR = 28, 8
-_BESIDE_THE_BAR = 60
+_BESIDE_THE_BAR = 66
 """Characters of all other columns, the note not at its longest."""
 
 
 class BarDisplay:
     """Bars on standard error, lines above them."""
 
-    def __init__(self, stream: TextIO | None = None, width: int | None = None) -> None:
-        self._console = Console(stderr=stream is None, file=stream, width=width, highlight=False)
-        columns = width or shutil.get_terminal_size().columns
-        bar_width = max(_NARROWEST_BAR, min(_WIDEST_BAR, columns - _BESIDE_THE_BAR))
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        room = self._console.width - _BESIDE_THE_BAR
+        bar_width = max(_NARROWEST_BAR, min(_WIDEST_BAR, room))
         self._progress = Progress(
             _Told("name", Column(no_wrap=True, min_width=_NAME_WIDTH)),
             BarColumn(bar_width=bar_width, table_column=Column(no_wrap=True)),
@@ -111,4 +110,5 @@ class _Told(ProgressColumn):
             case "time":
                 return tally.time_text()
             case _:
-                return str(task.fields["note"])
+                note = task.fields["note"]
+                return f"· {note}" if note else ""

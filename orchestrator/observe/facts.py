@@ -6,6 +6,7 @@ Reads journal and metrics once. How it is told is in ``report``.
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,7 +108,7 @@ def gather_facts(
         example=_example(past.events),
         request_url=request_url,
         places={**_places(run), **(places or {})},
-        commands=_commands(past.state, name, command),
+        commands=_commands(past.state, run, command),
         torn=journal.torn,
     )
 
@@ -187,12 +188,18 @@ def _places(run: Storage) -> dict[str, str]:
     return {what: run.child(path).name for what, path in known.items() if run.exists(path)}
 
 
-def _commands(state: RunState, name: str, command: str) -> dict[str, str]:
+def _commands(state: RunState, run: Storage, command: str) -> dict[str, str]:
+    """What one may want to do next. By its folder a run is found from any working directory."""
+    place = shlex.quote(run.name)
     code = state.outcome.exit_code if state.outcome else 1
+    commands = {}
+    if code == 0 and state.policy and state.policy.promotion:
+        commands["serve again"] = f"{command} --keep-serving"
     if code == 0:
-        again = "serve again" if state.policy and state.policy.promotion else "run again"
-        commands = {again: f"{command} --keep-serving" if again == "serve again" else command}
         commands["train further"] = f"{command} training.steps={2 * max(1, state.steps)}"
     else:
-        commands = {"resume": command}
-    return {**commands, "start anew": f"{command} --fresh", "look at it": f"axis status {name}"}
+        commands["resume"] = command
+    commands["start anew"] = f"{command} --fresh"
+    commands["look at it"] = f"axis status {place}"
+    commands["read its logs"] = f"axis logs {place}"
+    return commands

@@ -8,11 +8,12 @@ about to write one.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from orchestrator.coordinator.cadence import best_of
+from orchestrator.coordinator.retention import best_of
 from orchestrator.coordinator.state import Phase, RunState
 from orchestrator.errors import DamagedError, StorageError
 from orchestrator.observe.holder import Holder
@@ -158,7 +159,7 @@ def _view(run: Storage, name: str, state: RunState, holder: Holder | None, probl
         status=_status(state, holder, problem),
         phase=state.phase,
         attempt=state.attempt,
-        step=max(state.step, state.committed_step),
+        step=max(state.step, state.committed_step, _taken(record, state)),
         steps=state.steps,
         committed_step=state.committed_step,
         num_checkpoints=len(state.committed),
@@ -190,6 +191,14 @@ def _status(state: RunState, holder: Holder | None, problem: str) -> Status:
     if code == 7:
         return "gate not met"
     return "interrupted" if code in (6, 130) else "failed"
+
+
+def _taken(record: Mapping[str, Any] | None, state: RunState) -> int:
+    """The step that the last record tells of, if it is of the attempt that counts."""
+    if record is None or record.get("attempt") != state.attempt:
+        return 0
+    step = record.get("step")
+    return step if isinstance(step, int) else 0
 
 
 def _number(value: Any) -> float | None:

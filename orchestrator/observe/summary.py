@@ -6,14 +6,29 @@ Pure text from ``ReportFacts``: no colour, no bars. The whole page is in ``repor
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from orchestrator.coordinator.state import StoreRecord
 from orchestrator.errors import EXIT_CODES
 from orchestrator.observe.curve import sparkline
 from orchestrator.observe.facts import ReportFacts
 from orchestrator.observe.timeline import Stretch
-from orchestrator.observe.wording import counted, format_bytes, format_seconds, shortened
+from orchestrator.observe.wording import (
+    counted,
+    format_bytes,
+    format_seconds,
+    printable,
+    shortened,
+)
+
+_SHOWN_PLACES = ("run", "report")
+"""The report names the others."""
+_LONGEST_REQUEST = 72
+_MOST_ANSWER_LINES = 12
+_SHORTEST_SECONDS = 0.05
+_NARROWEST = 40
 
 
 def verdict(facts: ReportFacts) -> str:
@@ -25,17 +40,25 @@ def verdict(facts: ReportFacts) -> str:
     return f"{meaning} (exit code {outcome.exit_code}): {outcome.message}"
 
 
-def render_summary(facts: ReportFacts) -> str:
-    """The run in a few lines of plain text, for a terminal.
+def render_summary(facts: ReportFacts, width: int | None = None) -> str:
+    """The run in a few lines of plain text, for a terminal of ``width`` columns.
 
-    Without the user's traceback, which belongs on standard error and there only once.
+    First what came of it, then where it lies, then what one may want to do next; commands are
+    never broken. Without a width no line is. Without the user's traceback, which belongs on
+    standard error and there only once.
     """
-    lines = [f"{facts.title}: {verdict(facts)}"]
-    lines += _aligned(_summary_rows(facts))
-    return "\n".join(lines) + "\n"
+    said = f"{facts.title}: {verdict(facts)}".split("\n")
+    head = "\n".join(_wrapped(line, "", "  ", width) for line in said)
+    places = [(what, place) for what, place in facts.places.items() if what in _SHOWN_PLACES]
+    blocks = [_outcome_rows(facts), places, list(facts.commands.items())]
+    names = [name for block in blocks for name, _ in block]
+    column = max((len(name) for name in names), default=0) + 4
+    widths = (width, width, None)
+    told = [_rows(rows, column, each) for rows, each in zip(blocks, widths, strict=True) if rows]
+    return "\n\n".join([head, *told]) + "\n"
 
 
-def _summary_rows(facts: ReportFacts) -> list[tuple[str, str]]:
+def _outcome_rows(facts: ReportFacts) -> list[tuple[str, str]]:
     state, store = facts.state, facts.state.store
     rows = []
     if facts.stretches:
@@ -44,15 +67,46 @@ def _summary_rows(facts: ReportFacts) -> list[tuple[str, str]]:
         rows.append(("data", _store_line(store)))
     if facts.losses:
         curve = sparkline([loss for _, loss in facts.losses], 24)
-        rows.append(("loss", f"{facts.losses[0][1]:.4f} {curve} {facts.losses[-1][1]:.4f}"))
+        first, last = facts.losses[0], facts.losses[-1]
+        rows.append(("loss", f"{first[1]:.4f} {curve} {last[1]:.4f} at step {last[0]:,}"))
     for loss in facts.group_losses:
         rows.append(("workers lost", f"in attempt {loss.attempt} ({loss.cause}): {loss.message}"))
     if state.promoted:
         rows.append(("promoted", f"step {state.promoted.step}: {state.promotion_reason}"))
-    if facts.example and not facts.example.error:
-        rows.append(("request", json.dumps(facts.example.request, ensure_ascii=False)))
-        rows.append(("answer", shortened(json.dumps(facts.example.answer, ensure_ascii=False))))
-    return [*rows, *facts.places.items(), *facts.commands.items()]
+    if facts.example and facts.example.error:
+        rows.append(("request", f"not answered: {facts.example.error}"))
+    elif facts.example:
+        request = json.dumps(facts.example.request, ensure_ascii=False)
+        rows.append(("request", shortened(printable(request), _LONGEST_REQUEST)))
+        rows.append(("answer", answer_text(facts.example.answer)))
+    return rows
+
+
+def answer_text(answer: Any) -> str:
+    """An answer as a person reads it: text of several lines as such, the rest as JSON."""
+    if isinstance(answer, str) and "\n" in answer:
+        return _block(answer)
+    if not isinstance(answer, dict):
+        return _json(answer)
+    texts = {
+        name: value for name, value in answer.items() if isinstance(value, str) and "\n" in value
+    }
+    if not texts:
+        return _json(answer)
+    rest = {name: value for name, value in answer.items() if name not in texts}
+    told = [f"{name}:\n{_block(value)}" for name, value in texts.items()]
+    return "\n".join([*told, _json(rest)] if rest else told)
+
+
+def _json(value: Any) -> str:
+    return shortened(printable(json.dumps(value, ensure_ascii=False)))
+
+
+def _block(text: str) -> str:
+    lines = text.strip("\n").split("\n")
+    shown = [f"| {printable(line)}".rstrip() for line in lines[:_MOST_ANSWER_LINES]]
+    further = len(lines) - len(shown)
+    return "\n".join([*shown, f"… {counted(further, 'line')} more"] if further else shown)
 
 
 def _store_line(store: StoreRecord) -> str:
@@ -69,10 +123,37 @@ def _time_line(stretches: Sequence[Stretch]) -> str:
     by_phase: dict[str, float] = {}
     for each in stretches:
         by_phase[each.phase] = by_phase.get(each.phase, 0.0) + each.seconds
-    parts = [f"{phase} {format_seconds(seconds)}" for phase, seconds in by_phase.items()]
-    return f"{format_seconds(sum(by_phase.values()))} ({', '.join(parts)})"
+    parts = [
+        f"{phase} {format_seconds(seconds)}"
+        for phase, seconds in by_phase.items()
+        if seconds >= _SHORTEST_SECONDS
+    ]
+    total = format_seconds(sum(by_phase.values()))
+    return f"{total}: {', '.join(parts)}" if parts else total
 
 
-def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
-    width = max((len(what) for what, _ in rows), default=0)
-    return [f"  {what.ljust(width)}  {value}" for what, value in rows]
+def _rows(rows: Sequence[tuple[str, str]], column: int, width: int | None) -> str:
+    return "\n".join(line for name, text in rows for line in _row(name, text, column, width))
+
+
+def _row(name: str, text: str, column: int, width: int | None) -> list[str]:
+    """A name, and beside it its text, each line of which is wrapped by itself."""
+    first, indent = f"  {name}".ljust(column), " " * column
+    lines = text.split("\n")
+    return [
+        _wrapped(line, first if number == 0 else indent, indent, width)
+        for number, line in enumerate(lines)
+    ]
+
+
+def _wrapped(text: str, first: str, indent: str, width: int | None) -> str:
+    if width is None or len(first) + len(text) <= width or text.startswith("| "):
+        return f"{first}{text}".rstrip()
+    return textwrap.fill(
+        text,
+        max(width, _NARROWEST),
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )

@@ -76,7 +76,7 @@ class Tally:
         return f"{rate:,.1f}/s" if rate < 1000 else f"{rate:,.0f}/s"
 
     def time_text(self) -> str:
-        """``3 s, 5 s left``: the time elapsed, and the time left where there is a rate."""
+        """``3 s, 1:05 left``: the time elapsed, and the time left where there is a rate."""
         elapsed, left = _whole(self.elapsed_seconds), self.left_seconds
         return f"{elapsed}, {_whole(left)} left" if left is not None else elapsed
 
@@ -91,4 +91,10 @@ class Tally:
 
 
 def _whole(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else format_seconds(seconds)
+    """``12 s``, ``3:05``, ``1:20:00``: short, for it stands beside a bar."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

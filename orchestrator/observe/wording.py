@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.plan.quantities import format_size
 
+_MOST_DIGITS = 4
+
 
 def format_seconds(seconds: float) -> str:
     """``0.8 s``, ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
@@ -25,7 +27,7 @@ def format_seconds(seconds: float) -> str:
 def format_bytes(size_bytes: int) -> str:
     """``512B``, ``2MiB`` where that is exact and short, else ``12.3 MB``."""
     exact = format_size(size_bytes)
-    if len(exact) <= 7:
+    if len(exact.rstrip("BKMGTPki")) <= _MOST_DIGITS:
         return exact
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size_bytes >= factor:
@@ -48,6 +50,11 @@ def shortened(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def printable(text: str) -> str:
+    """``text`` with what would move a cursor or change a colour spelled out (``\\x1b``)."""
+    return "".join(c if c.isprintable() else _spelled(c) for c in text)
+
+
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; bars inside cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
@@ -56,3 +63,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape", errors="backslashreplace").decode("ascii")

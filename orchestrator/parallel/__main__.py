@@ -16,6 +16,7 @@ from types import FrameType
 
 from orchestrator.errors import AxisError, DamagedError, Interrupted
 from orchestrator.job_import import add_working_directory, load_job
+from orchestrator.plan.cadence import checkpoint_rule
 from orchestrator.plan.load import load_plan
 from orchestrator.plan.plan import Plan
 from orchestrator.storage import Storage
@@ -53,7 +54,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(plan: Plan, options: argparse.Namespace) -> None:
     # torch is imported here, after the number of threads is known.
-    from orchestrator.parallel.cadence import every
     from orchestrator.parallel.local import LocalChannel
     from orchestrator.parallel.loop import train
     from orchestrator.parallel.setup import TrainSetup
@@ -74,7 +74,7 @@ def _train(plan: Plan, options: argparse.Namespace) -> None:
             store=Storage.open(options.store, Path.cwd()),
             run=run,
             attempt=attempt,
-            checkpoint_due=every(plan.coordination.checkpoint.every, plan.training.steps),
+            checkpoint_due=checkpoint_rule(plan.coordination.checkpoint.every, plan.training.steps),
             resume=resume,
             device=str(world.device),
         )

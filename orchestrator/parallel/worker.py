@@ -26,6 +26,7 @@ from orchestrator.parallel.evaluate import evaluate
 from orchestrator.parallel.figures import Figures
 from orchestrator.parallel.manifest import CHECKPOINTS, CheckpointManifest, folder_name
 from orchestrator.parallel.optimizer import build_optimizer
+from orchestrator.parallel.pinned import pinned_empty
 from orchestrator.parallel.schedule import learning_rate
 from orchestrator.parallel.setup import TrainResult, TrainSetup
 from orchestrator.parallel.step import Stepper, StepRules
@@ -133,7 +134,7 @@ class Worker:
             first_step=self.step,
             last_step=self.plan.training.steps,
             prefetch=self.plan.training.prefetch,
-            pin_memory=self.world.device.type == "cuda",
+            allocate=pinned_empty if self.world.device.type == "cuda" else np.empty,
         )
 
     def take_step(self, loader: Loader) -> bool:

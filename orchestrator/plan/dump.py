@@ -35,7 +35,7 @@ def dump_plan(plan: Plan) -> str:
         sort_keys=False,
         allow_unicode=True,
         default_flow_style=False,
-        width=100,
+        width=96,  # PyYAML breaks a line after the item that crosses it
     )
     return (
         f"# Axis plan, resolved by axis-orchestrator {__version__}: every default is written out.\n"

@@ -50,7 +50,14 @@ def _write_text(dumper: PlanDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar(f"{TAG}str", text, style=style)
 
 
+def _write_list(dumper: PlanDumper, values: list[Any]) -> yaml.SequenceNode:
+    # One line for a row of numbers or names; lists of sections stay a line each.
+    short = not any(isinstance(value, (dict, list)) for value in values)
+    return dumper.represent_sequence(f"{TAG}seq", values, flow_style=short)
+
+
 PlanDumper.add_representer(str, _write_text)
+PlanDumper.add_representer(list, _write_list)
 
 for _name, _pattern, _first in _RESOLVERS:
     _compiled = re.compile(rf"^(?:{_pattern})$")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from orchestrator.errors import InfeasibleError
 
 NAMESPACE = "axis"
 """The Ray namespace that all runs of one cluster share."""
+
+_REACH_SECONDS = 5.0
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -56,9 +59,11 @@ def connect(address: str | None, num_cpus: int | None) -> Iterator[Cluster]:
     does. Raises ``InfeasibleError`` when no cluster answers at the address.
     """
     prepare()
+    private = address in (None, "local")
+    if address is not None and not private:
+        _check_reachable(address)
     import ray
 
-    private = address in (None, "local")
     options = {"include_dashboard": False, "num_cpus": num_cpus} if private else {}
     try:
         context = ray.init(
@@ -71,15 +76,30 @@ def connect(address: str | None, num_cpus: int | None) -> Iterator[Cluster]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         if private:
             raise InfeasibleError(f"Ray could not be started on this machine: {error}") from error
-        raise InfeasibleError(
-            f"no Ray cluster answers at {address!r}: {_first_line(error)}\n"
-            "  works: `ray start --head` on that machine, or leave --address out for a "
-            "private cluster on this one"
-        ) from error
+        raise _no_cluster(str(address), _first_line(error)) from error
     try:
         yield Cluster(private, str(context.address_info.get("gcs_address", address)))
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens; raise ``InfeasibleError`` in seconds."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # auto, or something that Ray knows how to refuse
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> InfeasibleError:
+    return InfeasibleError(
+        f"no Ray cluster answers at {address!r}: {reason}\n"
+        "  works: `ray start --head` on that machine, or leave --address out for a "
+        "private cluster on this one"
+    )
 
 
 def live_nodes() -> tuple[Node, ...]:

@@ -235,9 +235,7 @@ class Coordinator:
                 self._runs[ref.uri] = run
             return run
 
-    def _apply(
-        self, run: _Run, event: Event, before: Callable[[], None] | None = None
-    ) -> Reply:
+    def _apply(self, run: _Run, event: Event, before: Callable[[], None] | None = None) -> Reply:
         """Decide, make durable, take over; ``before`` is done once the event is accepted and
         before the journal says so."""
         decision: Decision = decide(run.state, event)

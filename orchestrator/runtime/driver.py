@@ -21,7 +21,7 @@ from orchestrator.coordinator import events as ev
 from orchestrator.coordinator.actions import Action
 from orchestrator.coordinator.events import Event
 from orchestrator.coordinator.state import RunState, Wait
-from orchestrator.errors import AxisError, DamagedError
+from orchestrator.errors import AxisError, DamagedError, PlanError
 from orchestrator.observe.driver_log import LoggedDisplay
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime import serving
@@ -286,7 +286,7 @@ class Driver:
                 work()
             except AxisError as error:
                 traceback_text = getattr(error, "user_traceback", "")
-                self._fail(error.exit_code, str(error), traceback_text)
+                self._fail(error.exit_code, _message(error), traceback_text)
             except Exception as error:
                 self._fail(1, f"{name}: {type(error).__name__}: {error}")
 
@@ -327,3 +327,9 @@ class Driver:
             self._view.say(f"while cleaning up: {error}")
         finally:
             self._view.close()
+
+
+def _message(error: AxisError) -> str:
+    if isinstance(error, PlanError):
+        return "; ".join(problem.sentence() for problem in error.problems)
+    return str(error)

@@ -25,6 +25,7 @@ class ProgressView:
         self._plan = plan
         self._open = ""
         self._counting_shards = False
+        self._step = 0
 
     def say(self, text: str) -> None:
         """One line for the person."""
@@ -66,7 +67,8 @@ class ProgressView:
         steps = [record for record in records if record.get("kind") == "step"]
         if steps:
             last = steps[-1]
-            self._display.advance("train", int(last["step"]), f"loss {last['loss']:.4f}")
+            self._step = int(last["step"])
+            self._display.advance("train", self._step, f"loss {last['loss']:.4f}")
 
     def close(self) -> None:
         """Finish what is still open."""
@@ -85,10 +87,12 @@ class ProgressView:
     def _phase(self, before: RunState, now: RunState) -> None:
         self._display.event({"kind": "phase-change", "from": before.phase, "to": now.phase})
         if now.phase == "stopping" and before.phase == "training":
-            self.say("waiting for the last checkpoint")
-            return
+            return  # who asked for it, and what is waited for, was said when it was asked
         if before.phase in _STEPPING and now.phase in _STEPPING:
             return
+        if self._open == "train":
+            # The last steps' records may still be on their way when their checkpoint is there.
+            self._display.advance("train", max(self._step, now.committed_step))
         self._finish()
         if now.phase == "sharding":
             self._begin("shard")
@@ -112,5 +116,4 @@ class ProgressView:
         bad = ""
         if store.num_bad_files:
             bad = f"; {counted(store.num_bad_files, 'file')} could not be read"
-        shards = counted(store.num_shards, "shard")
-        self._finish(f"{found}{store.num_samples:,} samples in {shards}{bad}")
+        self._finish(f"{found}{counted(store.num_samples, 'sample')}{bad}")

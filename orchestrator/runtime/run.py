@@ -1,51 +1,36 @@
 """How does one ``axis run`` go, from a loaded plan to an exit code?
 
-Everything that can be refused without a cluster is refused before one is started: the Job,
-the source, the storage, the port, a run that is going, a resume that would compute
-something else.
+Everything that can be refused without a cluster is refused before one is started
+(``admission``).
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from orchestrator.coordinator.actions import End
 from orchestrator.coordinator.events import Opened
 from orchestrator.coordinator.policy import KeepServing, policy_of
-from orchestrator.errors import (
-    InfeasibleError,
-    JobError,
-    PlanError,
-    Problem,
-    ResumeRefused,
-    StorageError,
-)
-from orchestrator.feed.pieces import Piece, list_pieces
-from orchestrator.job_import import add_working_directory, import_target, load_job
+from orchestrator.job_import import add_working_directory
 from orchestrator.observe.display import Display
 from orchestrator.observe.driver_log import LoggedDisplay
-from orchestrator.observe.lease import LEASE_FILE, RunLease, clear_stop
-from orchestrator.observe.runs import set_aside
-from orchestrator.observe.wording import counted
-from orchestrator.plan.data import PythonSource
+from orchestrator.observe.lease import RunLease, clear_stop
 from orchestrator.plan.dump import dump_plan, plan_hash
-from orchestrator.plan.load import LoadedPlan, parse_plan
+from orchestrator.plan.load import LoadedPlan
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.resume import resume_changes
 from orchestrator.plan.sizes import legal_workers
-from orchestrator.plan.unsupported import unsupported
+from orchestrator.runtime.admission import (
+    PLAN_FILE,
+    check_inputs,
+    held_run,
+    refuse_unsupported,
+    writable_storage,
+)
 from orchestrator.runtime.cluster import Cluster, connect, prepare
-from orchestrator.runtime.coordinator import RunRef
-from orchestrator.runtime.ports import port_problem
 from orchestrator.runtime.stopper import Stopper
 from orchestrator.storage import Storage
-
-PLAN_FILE = "plan.yaml"
 
 
 @dataclass(frozen=True)
@@ -82,12 +67,14 @@ def run_plan(loaded: LoadedPlan, options: RunOptions, display: Display) -> Ended
     prepare()
     plan = loaded.plan
     add_working_directory()
-    _refuse_unsupported(plan)
-    _check_inputs(loaded)
-    with _writable(loaded) as base:
+    refuse_unsupported(plan)
+    check_inputs(loaded)
+    private = options.address in (None, "local")
+    with writable_storage(loaded) as base:
         run = base.child(plan.name)
-        with _held(loaded, base, options, display) as lease:
-            end = _carry_out(plan, base, run, options, lease, LoggedDisplay(display, run))
+        logged = LoggedDisplay(display, run)
+        with held_run(loaded, base, private, options.fresh, logged.line) as lease:
+            end = _carry_out(plan, base, run, options, lease, logged)
     return Ended(end, base, plan.name, _request_url(plan))
 
 
@@ -122,7 +109,8 @@ def _drive(
     stopper: Stopper,
     display: LoggedDisplay,
 ) -> End:
-    # Imported here: both import ray, which must find the environment prepared.
+    # Imported here: they import ray, which must find the environment prepared.
+    from orchestrator.runtime.coordinator import RunRef
     from orchestrator.runtime.driver import Driver
     from orchestrator.runtime.handle import CoordinatorHandle, start_coordinator
     from orchestrator.runtime.internals import redirect_messages
@@ -160,136 +148,3 @@ def _keep_serving(wanted: bool, private: bool) -> KeepServing:
     if not wanted:
         return "no"
     return "attached" if private else "detached"
-
-
-def _refuse_unsupported(plan: Plan) -> None:
-    reasons = unsupported(plan)
-    if reasons:
-        raise InfeasibleError("\n".join(reasons))
-
-
-@contextmanager
-def _writable(loaded: LoadedPlan) -> Iterator[Storage]:
-    """The plan's storage; a folder that was created for a run which is then refused goes again."""
-    try:
-        base = Storage.open(loaded.plan.storage)
-        is_new = not base.exists()
-        base.check_writable()
-    except StorageError as error:
-        problem = Problem("storage", str(error), works="a folder or URI that can be written to")
-        raise PlanError([loaded.locate(problem)], loaded.source) from error
-    try:
-        yield base
-    finally:
-        if is_new:
-            _remove_empty(base)
-
-
-@contextmanager
-def _held(
-    loaded: LoadedPlan, base: Storage, options: RunOptions, display: Display
-) -> Iterator[RunLease]:
-    """The run's lease, taken before anything of it is moved or written; refused, nothing stays.
-
-    What can be refused is, before ``--fresh`` moves the earlier run aside.
-    """
-    plan = loaded.plan
-    run = base.child(plan.name)
-    lease = RunLease.acquire(run, plan.name)
-    try:
-        if options.address in (None, "local"):
-            _check_port(loaded)
-        if not options.fresh:
-            _check_resume(loaded, run, display)
-        elif (aside := set_aside(base, plan.name, lease)) is not None:
-            lease.release()
-            lease = RunLease.acquire(run, plan.name)
-            display.line(f"--fresh: the earlier run was moved aside to {base.name}/{aside}")
-        yield lease
-    finally:
-        _forget_unbegun(run)
-        lease.release()
-
-
-def _forget_unbegun(run: Storage) -> None:
-    """Remove the folder of a run that holds nothing but its lease, which the caller has.
-
-    Elsewhere than on a file system there are no folders, and releasing removes the lease.
-    """
-    if run.is_local and [entry.path for entry in run.list()] == [LEASE_FILE]:
-        run.delete(LEASE_FILE)
-        _remove_empty(run)
-
-
-def _remove_empty(folder: Storage) -> None:
-    if folder.is_local:
-        with suppress(OSError):  # something is in it
-            folder.local_path().rmdir()
-
-
-def _check_port(loaded: LoadedPlan) -> None:
-    """On a private cluster the address must be free; elsewhere Serve may listen there already."""
-    inference = loaded.plan.inference
-    problem = port_problem(inference.host, inference.port) if inference else None
-    if problem is not None:
-        raise InfeasibleError(loaded.locate(problem).render())
-
-
-def _check_resume(loaded: LoadedPlan, run: Storage, display: Display) -> None:
-    """Refuse a plan that would make an existing run compute something else."""
-    if not run.exists(PLAN_FILE):
-        return
-    try:
-        old = parse_plan(run.read_bytes(PLAN_FILE).decode(), source=f"{run.uri}/{PLAN_FILE}").plan
-    except PlanError as error:
-        raise ResumeRefused(
-            [
-                Problem(
-                    "name",
-                    f"the plan that the run {loaded.plan.name} began with cannot be read: {error}",
-                    works="--fresh moves the run aside and starts anew, or another name",
-                )
-            ],
-            loaded.source,
-        ) from error
-    verdict = resume_changes(old, loaded.plan)
-    if verdict.problems:
-        problems = [loaded.locate(problem) for problem in verdict.problems]
-        raise ResumeRefused(problems, loaded.source)
-    for note in verdict.notes:
-        display.line(f"resume: {note}")
-
-
-def _check_inputs(loaded: LoadedPlan) -> None:
-    """The Job and the source, while no cluster is up that would have to be taken down."""
-    plan = loaded.plan
-    source = plan.data.source
-    try:
-        load_job(plan)
-        if isinstance(source, PythonSource):
-            import_target(source.target, "data.source.target")
-        else:
-            _check_content(list_pieces(source, Path.cwd()))
-    except JobError as error:
-        problem = loaded.locate(error.problems[0])
-        raise JobError(problem, error.user_traceback, loaded.source) from error
-    except PlanError as error:
-        problems = [loaded.locate(problem) for problem in error.problems]
-        raise PlanError(problems, loaded.source) from error
-
-
-def _check_content(pieces: Sequence[Piece]) -> None:
-    """Files that hold no byte at all need not be read to know that there are no samples."""
-    if any(piece.size_bytes for piece in pieces):
-        return
-    found = counted(len(pieces), "file")
-    raise PlanError(
-        [
-            Problem(
-                "data.source",
-                "empty corpus: there is nothing in the files that match",
-                arithmetic=f"{found} of 0 bytes, such as {pieces[0].path}",
-                works="a path and glob of files with content",
-            )
-        ]
-    )

@@ -12,10 +12,11 @@ import httpx
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from orchestrator.errors import AxisError, DeadlineExceeded
+from orchestrator.errors import AxisError, DamagedError, DeadlineExceeded
 from orchestrator.plan.inference import Inference
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.resources import Resources
+from orchestrator.runtime import health
 from orchestrator.runtime.replica import CHECKPOINT_HEADER, Charge, Replica
 
 _POLL_SECONDS = 0.1
@@ -55,14 +56,19 @@ def deploy(plan: Plan, run_uri: str, folder: str, timeout_seconds: float) -> str
     charge = Charge(plan, run_uri, folder, str(Path.cwd()))
     application = _deployment(inference).bind(charge)
     target = serve.RunTarget(application, name=plan.name, route_prefix=f"/{plan.name}")
+    beside = [] if health.HEALTH_APP in serve.status().applications else [health.target()]
     # Waiting is ours, with a deadline; Serve's own has none.
     serve.run_many(
-        [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+        [target, *beside],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
     )
     try:
         _await_running(plan.name, deadline, timeout_seconds)
-        url = f"http://{inference.host}:{inference.port}/{plan.name}"
-        _await_ready(url, deadline, timeout_seconds)
+        address = f"http://{inference.host}:{inference.port}"
+        url = f"{address}/{plan.name}"
+        _await_ready(f"{url}/healthz", deadline, timeout_seconds)
+        _await_ready(f"{address}{health.ROUTE}", deadline, timeout_seconds)
     except BaseException:
         take_down(plan.name, 30.0)
         raise
@@ -94,7 +100,7 @@ def take_down(name: str, timeout_seconds: float) -> None:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(f"{name} was still up {timeout_seconds:g} s after its removal")
         time.sleep(_POLL_SECONDS)
-    if not serve.status().applications:
+    if set(serve.status().applications) <= {health.HEALTH_APP}:
         serve.shutdown()
 
 
@@ -142,6 +148,8 @@ def _await_running(name: str, deadline: float, timeout_seconds: float) -> None:
         if application is not None and status in {"DEPLOY_FAILED", "UNHEALTHY"}:
             details = [d.message for d in application.deployments.values() if d.message]
             text = "\n".join([application.message, *details]).strip()
+            if "DamagedError" in text:  # a replica's exception reaches us as text alone
+                raise DamagedError(_gist(text))
             raise DeployError(f"{name} could not be served: {_gist(text)}", user_traceback=text)
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(
@@ -154,14 +162,14 @@ def _await_ready(url: str, deadline: float, timeout_seconds: float) -> None:
     last = "no answer yet"
     while time.monotonic() < deadline:
         try:
-            response = httpx.get(f"{url}/healthz", timeout=5.0)
+            response = httpx.get(url, timeout=5.0)
             if response.status_code == 200:
                 return
             last = f"status {response.status_code}"
         except httpx.HTTPError as error:
             last = f"{type(error).__name__}: {error}"
         time.sleep(_POLL_SECONDS)
-    raise DeadlineExceeded(f"{url}/healthz was not ready within {timeout_seconds:g} s: {last}")
+    raise DeadlineExceeded(f"{url} was not ready within {timeout_seconds:g} s: {last}")
 
 
 def _gist(text: str) -> str:

@@ -44,6 +44,7 @@ from orchestrator.runtime.internals import as_table, blocks_of, data_context, is
 from orchestrator.storage import Storage, redact_uri
 
 _NAMED_BAD_FILES = 20
+_PATIENCE_SECONDS = 2.0
 _READ_CPUS = 1.0
 """What a task of Ray Data's own takes where nobody says otherwise."""
 
@@ -128,13 +129,21 @@ class Sharding:
         self._idle.clear()
         try:
             return self._found(self._pinned) or self._built()
+        except Exception:
+            if self._cancelled.is_set():
+                return None  # its tasks lost the ground they stood on, as was asked for
+            raise
         finally:
             self._idle.set()
 
     def cancel(self, timeout_seconds: float) -> None:
-        """Stop after the shard under way; waits at most so long."""
+        """Stop after the shard under way, if that is soon.
+
+        Shards that take longer end with the reservation, which kills what runs inside; an
+        unfinished shard was never part of a store.
+        """
         self._cancelled.set()
-        self._idle.wait(timeout_seconds)
+        self._idle.wait(min(timeout_seconds, _PATIENCE_SECONDS))
 
     def _found(self, pinned: StoreRecord | None) -> StoreRecord | None:
         if pinned is None:
@@ -192,19 +201,22 @@ class Sharding:
         """The lazy dataset whose rows are shard results, and how many there will be."""
         data = self._plan.data
         source = data.source
-        pool = TaskPoolStrategy(size=data.tasks)
         cpus = data.resources.cpu
         if not isinstance(source, PythonSource):
             rows = [{"group": json.dumps([astuple(piece) for piece in group])} for group in groups]
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-            return dataset.map(errand.shard_files, num_cpus=cpus, compute=pool), len(rows)
+            return dataset.map(
+                errand.shard_files, num_cpus=cpus, compute=_pool(data.tasks, len(rows))
+            ), len(rows)
         stretches = cut(blocks_of(self._materialized(source)), data.shards)
         if not stretches:
             raise PlanError([Problem("data.source", f"{source.target} has no rows")])
         errand = replace(errand, stretches=stretches)
         items = [{"stretch": index} for index in range(len(stretches))]
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
-        return dataset.map(errand.shard_rows, num_cpus=cpus, compute=pool), len(items)
+        return dataset.map(
+            errand.shard_rows, num_cpus=cpus, compute=_pool(data.tasks, len(items))
+        ), len(items)
 
     def _materialized(self, source: PythonSource) -> Any:
         make = import_target(source.target, "data.source.target")
@@ -252,6 +264,11 @@ def cut(
             before += rows
         stretches.append(tuple(parts))
     return tuple(stretches)
+
+
+def _pool(tasks: int, inputs: int) -> TaskPoolStrategy:
+    """At most ``tasks`` at a time; Ray Data warns of more than there are inputs."""
+    return TaskPoolStrategy(size=min(tasks, inputs))
 
 
 def _results(dataset: Any) -> Iterator[ShardResult]:

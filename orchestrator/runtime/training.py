@@ -15,8 +15,15 @@ from typing import Any
 import ray
 
 from orchestrator.coordinator.actions import StartTraining
-from orchestrator.coordinator.events import Event, Failed, TrainingEnded, TrainingFailed
+from orchestrator.coordinator.events import (
+    CheckpointDamaged,
+    Event,
+    Failed,
+    TrainingEnded,
+    TrainingFailed,
+)
 from orchestrator.coordinator.placement import Gang
+from orchestrator.errors import DamagedError
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.causes import diagnose
 from orchestrator.runtime.coordinator import RunRef
@@ -101,6 +108,11 @@ class Training:
         except Exception as error:
             loss = diagnose(error)
             now = time.time()
+            if isinstance(loss.error, DamagedError) and self._action.resume is not None:
+                folder = self._action.resume
+                return CheckpointDamaged(
+                    attempt=attempt, at_seconds=now, folder=folder, reason=loss.message
+                )
             if loss.error is not None and loss.error.exit_code != 1:
                 return Failed(
                     attempt=attempt,

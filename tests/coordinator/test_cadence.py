@@ -8,13 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.coordinator.cadence import (
-    best_of,
-    checkpoint_steps,
-    is_checkpoint_step,
-    superseded,
-)
+from orchestrator.coordinator.retention import best_of, superseded
 from orchestrator.coordinator.state import CheckpointRecord
+from orchestrator.plan.cadence import checkpoint_steps, is_checkpoint_step
 
 pytestmark = pytest.mark.unit
 

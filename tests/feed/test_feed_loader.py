@@ -97,6 +97,7 @@ def test_a_changing_world_takes_every_sample_once_an_epoch(store: SampleStore) -
 
 def test_arrays_belong_to_the_caller(store: SampleStore) -> None:
     torch = pytest.importorskip("torch")
+
     with loader_of(store) as loader, warnings.catch_warnings():
         warnings.simplefilter("error")
         first, second = next(loader), next(loader)
@@ -242,11 +243,13 @@ def test_senseless_settings_are_refused(
 
 def test_pinned_memory(store: SampleStore) -> None:
     torch = pytest.importorskip("torch")
+    from orchestrator.parallel.pinned import pinned_empty
+
     if not torch.cuda.is_available():
-        with loader_of(store, pin_memory=True) as loader, pytest.raises(RuntimeError):
+        with loader_of(store, allocate=pinned_empty) as loader, pytest.raises(RuntimeError):
             next(loader)
         return
-    with loader_of(store, pin_memory=True) as loader:
+    with loader_of(store, allocate=pinned_empty) as loader:
         for batch in loader:
             taken = np.concatenate([part["id"] for part in batch.micro_batches])
             assert np.array_equal(taken, batch.ids)

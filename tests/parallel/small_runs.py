@@ -11,11 +11,11 @@ from orchestrator.feed.build import build_shard_from_rows
 from orchestrator.feed.corpus import build_manifest
 from orchestrator.feed.write import commit_store
 from orchestrator.job import Job, Row
-from orchestrator.parallel.cadence import every
 from orchestrator.parallel.channel import EvalRecord, Started, StepRecord
 from orchestrator.parallel.loop import train
 from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
 from orchestrator.parallel.setup import TrainResult, TrainSetup
+from orchestrator.plan.cadence import checkpoint_rule
 from orchestrator.plan.load import parse_plan
 from orchestrator.plan.plan import Plan
 from orchestrator.storage import Storage
@@ -151,7 +151,7 @@ def run_here(
         store=Storage.open(store),
         run=storage,
         attempt=attempt,
-        checkpoint_due=every(plan.coordination.checkpoint.every, plan.training.steps),
+        checkpoint_due=checkpoint_rule(plan.coordination.checkpoint.every, plan.training.steps),
         resume=resume,
     )
     return train(setup, channel), channel

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.parallel.cadence import every
 from orchestrator.parallel.schedule import learning_rate
+from orchestrator.plan.cadence import checkpoint_rule
 from orchestrator.plan.training import Schedule
 
 pytestmark = pytest.mark.unit
@@ -61,7 +61,7 @@ def test_rates_rise_to_the_peak_then_fall_to_the_floor(schedule: Schedule, steps
 
 @given(st.integers(1, 1000), st.one_of(st.just("auto"), st.integers(1, 300)))
 def test_the_last_step_always_has_a_checkpoint(steps: int, cadence: int | Literal["auto"]) -> None:
-    due = every(cadence, steps)
+    due = checkpoint_rule(cadence, steps)
     found = [step for step in range(1, steps + 1) if due(step)]
     assert found[-1] == steps
     if cadence == "auto":

@@ -141,6 +141,8 @@ def test_keep_serving_answers_until_it_is_interrupted(axis: Axis, free_port: int
             return False
 
     wait_until(ready, 120, "the application to be ready")
+    health = httpx.get(f"http://127.0.0.1:{free_port}/healthz", timeout=10)
+    assert health.json() == {"ready": True, "applications": {"digits": "RUNNING"}}
     answer = httpx.post(f"{url}/predict", json={"pixels": [0] * 64}, timeout=20)
     assert answer.status_code == 200
     assert answer.headers["x-axis-checkpoint"] == "step-00000020-attempt-0001"

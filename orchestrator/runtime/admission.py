@@ -1,0 +1,195 @@
+"""May this plan be run here and now? Asked while there is no cluster to be taken down.
+
+Looks at the Job, the source, the storage, the port, at who holds the run, and whether it would
+go on computing what it began. A refusal says what would work, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from orchestrator.errors import (
+    DamagedError,
+    InfeasibleError,
+    JobError,
+    PlanError,
+    Problem,
+    ResumeRefused,
+    StorageError,
+)
+from orchestrator.feed.pieces import Piece, list_pieces
+from orchestrator.job_import import import_target, load_job
+from orchestrator.observe.journal import Journal, replay_state
+from orchestrator.observe.lease import LEASE_FILE, RunLease
+from orchestrator.observe.runs import set_aside
+from orchestrator.observe.wording import counted
+from orchestrator.plan.data import PythonSource
+from orchestrator.plan.load import LoadedPlan, parse_plan
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.resume import resume_changes
+from orchestrator.plan.unsupported import unsupported
+from orchestrator.runtime.ports import port_problem
+from orchestrator.storage import Storage
+
+PLAN_FILE = "plan.yaml"
+"""The plan a run began with, resolved, in the run's folder."""
+
+
+def refuse_unsupported(plan: Plan) -> None:
+    """Raise ``InfeasibleError`` for what this version plans and checks, but does not carry out."""
+    reasons = unsupported(plan)
+    if reasons:
+        raise InfeasibleError("\n".join(reasons))
+
+
+@contextmanager
+def writable_storage(loaded: LoadedPlan) -> Iterator[Storage]:
+    """The plan's storage. Raises ``PlanError`` when it cannot be written to.
+
+    A folder that did not exist before and is empty afterwards is removed again.
+    """
+    try:
+        base = Storage.open(loaded.plan.storage)
+        is_new = not base.exists()
+        base.check_writable()
+    except StorageError as error:
+        problem = Problem("storage", str(error), works="a folder or URI that can be written to")
+        raise PlanError([loaded.locate(problem)], loaded.source) from error
+    try:
+        yield base
+    finally:
+        if is_new:
+            _remove_empty(base)
+
+
+@contextmanager
+def held_run(
+    loaded: LoadedPlan,
+    base: Storage,
+    private: bool,
+    fresh: bool,
+    say: Callable[[str], None],
+) -> Iterator[RunLease]:
+    """The run's lease, taken before anything of it is moved or written.
+
+    Raises ``RunHeld``, ``InfeasibleError`` for a port in use on a ``private`` cluster,
+    ``ResumeRefused`` for a plan that computes something else, ``DamagedError`` for a journal
+    that cannot be read; all of it before ``fresh`` moves the earlier run aside. Of a run that
+    did not begin inside the block nothing stays.
+    """
+    plan = loaded.plan
+    run = base.child(plan.name)
+    lease = RunLease.acquire(run, plan.name)
+    try:
+        if private:
+            _check_port(loaded)
+        if not fresh:
+            _check_resume(loaded, run, say)
+            _check_journal(run, plan.name)
+        elif (aside := set_aside(base, plan.name, lease)) is not None:
+            lease.release()
+            lease = RunLease.acquire(run, plan.name)
+            say(f"--fresh: the earlier run was moved aside to {base.name}/{aside}")
+        yield lease
+    finally:
+        _forget_unbegun(run)
+        lease.release()
+
+
+def _forget_unbegun(run: Storage) -> None:
+    """Remove the folder of a run that holds nothing but its lease, which the caller has.
+
+    Elsewhere than on a file system there are no folders, and releasing removes the lease.
+    """
+    if run.is_local and [entry.path for entry in run.list()] == [LEASE_FILE]:
+        run.delete(LEASE_FILE)
+        _remove_empty(run)
+
+
+def _remove_empty(folder: Storage) -> None:
+    if folder.is_local:
+        with suppress(OSError):  # something is in it
+            folder.local_path().rmdir()
+
+
+def _check_port(loaded: LoadedPlan) -> None:
+    """On a private cluster the address must be free; elsewhere Serve may listen there already."""
+    inference = loaded.plan.inference
+    problem = port_problem(inference.host, inference.port) if inference else None
+    if problem is not None:
+        raise InfeasibleError(loaded.locate(problem).render())
+
+
+def _check_resume(loaded: LoadedPlan, run: Storage, say: Callable[[str], None]) -> None:
+    """Refuse a plan that would make an existing run compute something else."""
+    if not run.exists(PLAN_FILE):
+        return
+    try:
+        old = parse_plan(
+            run.read_bytes(PLAN_FILE).decode(errors="replace"), source=f"{run.uri}/{PLAN_FILE}"
+        ).plan
+    except PlanError as error:
+        raise ResumeRefused(
+            [
+                Problem(
+                    "name",
+                    f"the plan that the run {loaded.plan.name} began with cannot be read: {error}",
+                    works="--fresh moves the run aside and starts anew, or another name",
+                )
+            ],
+            loaded.source,
+        ) from error
+    verdict = resume_changes(old, loaded.plan)
+    if verdict.problems:
+        problems = [loaded.locate(problem) for problem in verdict.problems]
+        raise ResumeRefused(problems, loaded.source)
+    for note in verdict.notes:
+        say(f"resume: {note}")
+
+
+def _check_journal(run: Storage, name: str) -> None:
+    """Raise ``DamagedError`` where the run's past cannot be read: nothing can be built on it."""
+    try:
+        replay_state(Journal(run))
+    except DamagedError as error:
+        raise DamagedError(
+            f"the run {name} in {run.name} cannot be resumed: {error}\n"
+            "  works: --fresh moves it aside and starts anew, or another name"
+        ) from error
+
+
+def check_inputs(loaded: LoadedPlan) -> None:
+    """Raise ``JobError`` or ``PlanError`` for a Job or a source that is not there or is empty."""
+    plan = loaded.plan
+    source = plan.data.source
+    try:
+        load_job(plan)
+        if isinstance(source, PythonSource):
+            import_target(source.target, "data.source.target")
+        else:
+            _check_content(list_pieces(source, Path.cwd()))
+    except JobError as error:
+        problem = loaded.locate(error.problems[0])
+        raise JobError(problem, error.user_traceback, loaded.source) from error
+    except PlanError as error:
+        problems = [loaded.locate(problem) for problem in error.problems]
+        raise PlanError(problems, loaded.source) from error
+
+
+def _check_content(pieces: Sequence[Piece]) -> None:
+    """Files that hold no byte at all need not be read to know that there are no samples."""
+    if any(piece.size_bytes for piece in pieces):
+        return
+    found = counted(len(pieces), "file")
+    raise PlanError(
+        [
+            Problem(
+                "data.source",
+                "empty corpus: there is nothing in the files that match",
+                arithmetic=f"{found} of 0 bytes, such as {pieces[0].path}",
+                works="a path and glob of files with content",
+            )
+        ]
+    )
