@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = [name for name in NAMES if name in options.names] or list(NAMES)
+    # Figures of small sizes must not take the place of real ones.
+    folder = options.output or (None if options.quick else RESULTS)
     comparisons: list[Comparison] = []
     failed = []
     with Workplace(options.quick) as place:
@@ -43,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             say(f"--- {name}: {time.monotonic() - began:.0f} s")
             print(f"{render(outcome)}\n", flush=True)
-            write(options.output, name, outcome, options.quick)
+            if folder is not None:
+                write(folder, name, outcome, options.quick)
             comparisons += outcome.comparisons
     if len(names) > 1 and comparisons:
         print(f"## All that has a goal\n\n{table([c for c in comparisons if c.goal is not None])}")
@@ -82,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="small sizes: does it work? Figures mean little"
     )
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="where the JSON goes (default: benchmarks/results; nowhere with --quick)",
+    )
     return parser
 
 

@@ -1,34 +1,27 @@
 """How fast are samples read? Our loader beside ``torch.utils.data.DataLoader``, same shards.
 
-``python benchmarks/loader.py`` prints samples per second of both on two stores: sequences of
-257 bytes, and images of 64 float32 with a label. The DataLoader reads a map-style dataset over
-the same memory-mapped shards, one sample at a time, shuffled, batches of 32, in the training
-process and in 2 worker processes. Both deliver batches as torch tensors. Runs alternate; the
-clock starts at the second batch, so that starting processes does not count. Writes
-``benchmarks/results/loader.json``.
+Samples per second of both on two stores: sequences of 257 bytes, and images of 64 float32 with a
+label. The DataLoader reads a map-style dataset over the same memory-mapped shards, one sample at
+a time, shuffled, batches of 32, in the training process and in 2 worker processes. Both deliver
+batches as torch tensors. Runs alternate; the clock starts at the second batch, so that starting
+processes does not count.
 """
 
 from __future__ import annotations
 
-import argparse
-import bisect
-import json
-import os
-import platform
-import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from pyarrow import ipc
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from orchestrator.feed.columns import columns_of, to_numpy
+from benchmarks.by_hand.shards import BatchShardDataset, ShardDataset, whole
+from benchmarks.comparison import Comparison, Outcome
+from benchmarks.workplace import Workplace, say
+from orchestrator.feed.columns import columns_of
 from orchestrator.feed.cursor import Order
 from orchestrator.feed.loader import Loader
 from orchestrator.feed.manifest import ShardInfo, StoreManifest
@@ -38,8 +31,50 @@ from orchestrator.storage import Storage
 
 BATCH = 32
 NUM_SHARDS = 8
-NUM_SAMPLES = 48_000
 GOAL = 3.0
+AXIS, IN_PROCESS, IN_WORKERS, IN_BATCHES = (
+    "axis",
+    "DataLoader",
+    "DataLoader with 2 workers",
+    "DataLoader that gathers batches in memory",
+)
+
+
+def measure(place: Workplace) -> Outcome:
+    """Samples per second of all of them, on both stores."""
+    torch.set_num_threads(1)
+    num_samples, runs = place.size(48_000, 4_800), place.size(5, 2)
+    comparisons = []
+    for name, make in (("sequences", sequences), ("images", images)):
+        rates = _rates(place.folder / f"loader-{name}", make, num_samples, runs)
+        comparisons += [
+            Comparison(f"loading {name}", "samples/s", rates[AXIS], rates[label], label, goal)
+            for label, goal in ((IN_PROCESS, GOAL), (IN_WORKERS, GOAL), (IN_BATCHES, None))
+        ]
+    return Outcome(
+        "Loading: shuffled batches of 32 from shards that are memory-mapped",
+        comparisons,
+        settings={"batch": BATCH, "samples": num_samples, "shards": NUM_SHARDS},
+    )
+
+
+def _rates(folder: Path, make: Any, num_samples: int, runs: int) -> dict[str, list[float]]:
+    storage = Storage.open(str(folder))
+    build_store(storage, make, num_samples)
+    store = SampleStore.open(storage)
+    dataset, batched = ShardDataset(folder), BatchShardDataset(folder)
+    contenders: dict[str, Callable[[], float]] = {
+        AXIS: lambda: ours(store),
+        IN_PROCESS: lambda: theirs(dataset, 0),
+        IN_WORKERS: lambda: theirs(dataset, 2),
+        IN_BATCHES: lambda: theirs(batched, 0, collate_fn=whole),
+    }
+    rates: dict[str, list[float]] = {label: [] for label in contenders}
+    for turn in range(runs):
+        for label in contenders if turn % 2 == 0 else reversed(contenders):
+            rates[label].append(contenders[label]())
+            say(f"{folder.name}, {label}: {rates[label][-1]:,.0f} samples/s")
+    return rates
 
 
 def sequences(count: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -56,36 +91,13 @@ def images(count: int, seed: int) -> Iterator[dict[str, Any]]:
         yield {"image": row, "label": int(row[0] * 10)}
 
 
-class ShardDataset(Dataset[dict[str, torch.Tensor]]):
-    """What one writes by hand: one sample of a memory-mapped Arrow shard at a time."""
-
-    def __init__(self, store: SampleStore, folder: Path) -> None:
-        self.columns = store.columns
-        self.files = [folder / shard.file for shard in store.manifest.shards]
-        self.ends = np.cumsum([shard.num_rows for shard in store.manifest.shards]).tolist()
-        self.views = [self._map(path) for path in self.files]
-
-    def _map(self, path: Path) -> dict[str, np.ndarray[Any, Any]]:
-        table = ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        return {column.name: to_numpy(column, table.column(column.name)) for column in self.columns}
-
-    def __len__(self) -> int:
-        return int(self.ends[-1])
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        shard = bisect.bisect_right(self.ends, index)
-        row = index - (self.ends[shard - 1] if shard else 0)
-        return {
-            name: torch.from_numpy(view[row].copy()) if view.ndim > 1 else torch.tensor(view[row])
-            for name, view in self.views[shard].items()
-        }
-
-
-def build_store(storage: Storage, make: Callable[[int, int], Iterator[dict[str, Any]]]) -> None:
-    """Write ``NUM_SAMPLES`` samples as ``NUM_SHARDS`` shards."""
+def build_store(
+    storage: Storage, make: Callable[[int, int], Iterator[dict[str, Any]]], num_samples: int
+) -> None:
+    """Write ``num_samples`` samples as ``NUM_SHARDS`` shards."""
     shards: list[ShardInfo] = []
     for seed in range(NUM_SHARDS):
-        shard = write_shard(storage, make(NUM_SAMPLES // NUM_SHARDS, seed))
+        shard = write_shard(storage, make(num_samples // NUM_SHARDS, seed))
         assert shard is not None
         shards.append(shard)
     columns = columns_of(next(make(1, 0)))
@@ -115,69 +127,10 @@ def ours(store: SampleStore) -> float:
         )
 
 
-def theirs(dataset: ShardDataset, num_workers: int) -> float:
+def theirs(dataset: ShardDataset, num_workers: int, **options: Any) -> float:
     """The DataLoader with its usual settings."""
     torch.manual_seed(0)
-    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=num_workers, drop_last=True)
+    loader = DataLoader(
+        dataset, BATCH, shuffle=True, num_workers=num_workers, drop_last=True, **options
+    )
     return samples_per_second(loader)
-
-
-def measure(name: str, make: Any, runs: int, folder: Path) -> dict[str, Any]:
-    """Median rates of one store, from ``runs`` alternating runs."""
-    storage = Storage.open(str(folder / name))
-    build_store(storage, make)
-    store = SampleStore.open(storage)
-    dataset = ShardDataset(store, storage.local_path())
-    contenders: dict[str, Callable[[], float]] = {
-        "axis": lambda: ours(store),
-        "DataLoader, 0 workers": lambda: theirs(dataset, 0),
-        "DataLoader, 2 workers": lambda: theirs(dataset, 2),
-    }
-    rates: dict[str, list[float]] = {label: [] for label in contenders}
-    for _ in range(runs):
-        for label, run in contenders.items():
-            rates[label].append(run())
-    return {
-        "store": name,
-        "samples": store.num_samples,
-        "sample_bytes": sum(column.size_bytes for column in store.columns),
-        "runs": rates,
-        "median": {label: statistics.median(values) for label, values in rates.items()},
-    }
-
-
-def print_table(results: Sequence[dict[str, Any]]) -> None:
-    """Median samples/s, and how many times the best DataLoader."""
-    print(f"{'store':<12}{'loader':<24}{'samples/s':>12}{'axis is':>10}")
-    for result in results:
-        median = result["median"]
-        for label, rate in median.items():
-            factor = "" if label == "axis" else f"{median['axis'] / rate:.1f}x"
-            print(f"{result['store']:<12}{label:<24}{rate:>12,.0f}{factor:>10}")
-
-
-def main() -> None:
-    """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5)
-    default = Path(__file__).parent / "results" / "loader.json"
-    parser.add_argument("--output", type=Path, default=default)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        results = [
-            measure(name, make, arguments.runs, Path(folder))
-            for name, make in (("seq-257", sequences), ("image-64", images))
-        ]
-    print_table(results)
-    machine = {
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-    report = {"batch": BATCH, "goal": GOAL, "machine": machine, "results": results}
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(report, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

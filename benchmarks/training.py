@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -118,12 +119,10 @@ def loop_settings(store: Path, output: Path, steps: int, report_until: int = 0) 
 def stretch_seconds(times: Sequence[float]) -> float:
     """The median time of ``STRETCH`` steps; ``times`` are the ends of steps, one after another."""
     ends = times[::STRETCH]
-    return median(after - before for before, after in zip(ends, ends[1:], strict=False))
+    return median(after - before for before, after in pairwise(ends))
 
 
-def in_turn(
-    contenders: Sequence[Callable[[int], None]], turn: int
-) -> list[Callable[[int], None]]:
+def in_turn(contenders: Sequence[Callable[[int], None]], turn: int) -> list[Callable[[int], None]]:
     """The contenders, in reverse order every other time, so that a drift favours nobody."""
     return list(contenders if turn % 2 == 0 else reversed(contenders))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -62,6 +63,9 @@ class Workplace:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
             "RAY_TMPDIR": str(self.folder),
+            # A process that connects must know the token of the cluster that another one started.
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 

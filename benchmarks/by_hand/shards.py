@@ -32,9 +32,33 @@ class ShardDataset(Dataset[dict[str, torch.Tensor]]):
         place = bisect.bisect_right(self.ends, index)
         row = index - (self.ends[place - 1] if place else 0)
         return {
-            name: torch.from_numpy(array[row].copy()) if array.ndim > 1 else torch.tensor(array[row])
+            name: torch.from_numpy(array[row].copy())
+            if array.ndim > 1
+            else torch.tensor(array[row])
             for name, array in self.batches[place].items()
         }
+
+
+class BatchShardDataset(ShardDataset):
+    """The same, read a batch at a time: hand it to a DataLoader with ``collate_fn=whole``.
+
+    All shards are joined in memory, so that one gather fills a batch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.columns = {
+            name: np.concatenate([batch[name] for batch in self.batches])
+            for name in self.batches[0]
+        }
+
+    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(array[indices]) for name, array in self.columns.items()}
+
+
+def whole(batch: Any) -> Any:
+    """A batch that needs no collating."""
+    return batch
 
 
 def _record_batches(path: Path) -> list[pa.RecordBatch]:

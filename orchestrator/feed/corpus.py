@@ -58,7 +58,7 @@ def check_bad_files(bad: Sequence[BadFile], num_files: int, max_bad_files: int) 
         [
             Problem(
                 "data.max_bad_files",
-                f"{len(bad)} of {num_files} files cannot be read:{_listed(bad)}",
+                f"{len(bad)} of {_files(num_files)} cannot be read:{_listed(bad)}",
                 arithmetic=f"{len(bad)} bad files > max_bad_files {max_bad_files}",
                 works=f"mend them, or data.max_bad_files={len(bad)}",
             )
@@ -79,7 +79,8 @@ def _common_columns(results: Sequence[ShardResult]) -> tuple[Column, ...]:
 
 
 def _empty(bad: Sequence[BadFile], num_files: int, num_rows: int) -> Problem:
-    counts = f"{num_files} files: {len(bad)} bad, {num_files - len(bad)} good with {num_rows} rows"
+    good = num_files - len(bad)
+    counts = f"{_files(num_files)}: {len(bad)} bad, {good} good with {num_rows} rows"
     if num_files and len(bad) == num_files:
         what = f"empty corpus: not one file can be read:{_listed(bad)}"
         return Problem("data.source", what, arithmetic=counts)
@@ -89,6 +90,10 @@ def _empty(bad: Sequence[BadFile], num_files: int, num_rows: int) -> Problem:
             "data.source", what, arithmetic=counts, works="longer rows, or other options"
         )
     return Problem("data.source", "empty corpus: the source has no rows", arithmetic=counts)
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
 
 
 def _listed(bad: Sequence[BadFile]) -> str:

@@ -73,7 +73,7 @@ class RunLease:
             return cls(_LockedFile.acquire(storage, name, mine), mine, name)
         hold, other = CounterLease.acquire(storage, LEASE_FILE, asdict(mine), period_seconds)
         if hold is None:
-            raise RunHeld(_held(name, _holder(other)))
+            raise RunHeld(_held(storage, name, _holder(other)))
         return cls(hold, mine, name)
 
     @property
@@ -138,7 +138,7 @@ class _LockedFile:
                 if descriptor >= 0:
                     os.close(descriptor)
             if time.monotonic() >= deadline:
-                raise RunHeld(_held(name, other))
+                raise RunHeld(_held(storage, name, other))
             time.sleep(0.05)
 
     @staticmethod
@@ -223,5 +223,5 @@ def _holder(tag: Mapping[str, Any]) -> Holder:
     )
 
 
-def _held(name: str, holder: Holder) -> str:
-    return f"the run {name} is held by {holder.render()}: `axis stop {name}` ends it"
+def _held(storage: Storage, name: str, holder: Holder) -> str:
+    return f"the run {name} is held by {holder.render()}: `axis stop {storage.name}` ends it"

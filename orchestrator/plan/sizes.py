@@ -8,8 +8,11 @@ of m samples and a of them accumulated. Knows nothing of the nodes that are ther
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 from orchestrator.plan.mesh import Mesh, fixed_size, has_rest, resolve_mesh
+from orchestrator.plan.model import Model
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.refusal import Refusal
 from orchestrator.plan.wording import choice
@@ -41,21 +44,33 @@ def legal_workers(plan: Plan) -> tuple[int, ...]:
 
 def legal_between(plan: Plan, lowest: int, highest: int) -> tuple[int, ...]:
     """The legal counts from ``lowest`` to ``highest``, both included, ascending."""
-    fixed = fixed_size(plan.model)
-    if not has_rest(plan.model):
-        return (fixed,) if lowest <= fixed <= highest and fits(plan, fixed) else ()
-    first = -(-max(lowest, 1) // fixed) * fixed
-    return tuple(count for count in range(first, highest + 1, fixed) if fits(plan, count))
+    training = plan.training
+    return _legal(plan.model, training.global_batch, training.micro_batch, lowest, highest)
 
 
 def fits(plan: Plan, workers: int) -> bool:
     """Whether ``workers`` is a legal count of this plan, its range left aside."""
+    return _fits(plan.model, plan.training.global_batch, plan.training.micro_batch, workers)
+
+
+@lru_cache(maxsize=256)  # asked for again for every count that is shown
+def _legal(
+    model: Model, batch: int, micro: int | Literal["auto"], lowest: int, highest: int
+) -> tuple[int, ...]:
+    fixed = fixed_size(model)
+    if not has_rest(model):
+        return (fixed,) if lowest <= fixed <= highest and _fits(model, batch, micro, fixed) else ()
+    first = -(-max(lowest, 1) // fixed) * fixed
+    counts = range(first, highest + 1, fixed)
+    return tuple(count for count in counts if _fits(model, batch, micro, count))
+
+
+def _fits(model: Model, batch: int, micro: int | Literal["auto"], workers: int) -> bool:
     try:
-        mesh = resolve_mesh(plan.model, workers)
+        mesh = resolve_mesh(model, workers)
     except Refusal:
         return False
-    share, left = divmod(plan.training.global_batch, mesh.batch_degree)
-    micro = plan.training.micro_batch
+    share, left = divmod(batch, mesh.batch_degree)
     return share > 0 and left == 0 and (micro == "auto" or share % micro == 0)
 
 

@@ -34,7 +34,7 @@ from orchestrator.runtime.training import Training
 from orchestrator.storage import Storage
 
 _TICK_SECONDS = 0.1
-_PULSE_SECONDS = 0.25
+_PULSE_SECONDS = 0.5
 _PROGRESS_SECONDS = 30.0
 
 

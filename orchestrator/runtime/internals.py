@@ -12,16 +12,15 @@ any of them moves.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray._private.worker
 from ray.data import DataContext
-from ray.data.block import BlockAccessor
 from ray.data.dataset import MaterializedDataset
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -29,6 +28,7 @@ from ray.train.v2._internal.callbacks import WorkingDirectorySetupCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
+from ray.train.v2._internal.constants import get_env_vars_to_propagate
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
@@ -82,6 +82,11 @@ class _GangWorkerGroup(WorkerGroup):  # type: ignore[misc]
 class _GangController(TrainController):  # type: ignore[misc]
     worker_group_cls = _GangWorkerGroup
 
+    def __init__(self, *, env_vars: dict[str, str], **kwargs: Any) -> None:
+        # Set here rather than by a runtime_env, which would cost a process of its own.
+        os.environ.update(env_vars)
+        super().__init__(**kwargs)
+
 
 class _GangTrainer(TorchTrainer):  # type: ignore[misc]
     """A ``TorchTrainer`` whose workers live in a reservation that the coordinator owns."""
@@ -104,7 +109,9 @@ class _GangTrainer(TorchTrainer):  # type: ignore[misc]
         actor_class = ray.remote(num_cpus=0, label_selector={"ray.io/node-id": node})(
             _GangController
         )
-        controller = actor_class.remote(**controller_init_kwargs)
+        controller = actor_class.remote(
+            env_vars=get_env_vars_to_propagate(), **controller_init_kwargs
+        )
         if self.on_controller is not None:
             self.on_controller(controller)
         # Unbounded on purpose: the caller watches progress and kills the controller.
@@ -198,11 +205,6 @@ def blocks_of(dataset: Any) -> list[tuple[Any, int]]:
         for bundle in dataset.iter_internal_ref_bundles()
         for entry in bundle.blocks
     ]
-
-
-def as_table(block: Any) -> pa.Table:
-    """A block of Ray Data, whatever it is kept as, as an Arrow table."""
-    return BlockAccessor.for_block(block).to_arrow()
 
 
 def worker_exceptions(error: BaseException) -> dict[int, BaseException]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,8 +46,19 @@ class _Outcome:
     body: Any
 
 
+_SHORT_SECONDS = 0.1
+"""A batch expected to take less is computed on the event loop; see ``Replica``."""
+_SMOOTHING = 0.3
+
+
 class Replica:
-    """Holds the model and answers requests; one batch at a time, off the event loop."""
+    """Holds the model and answers requests, one batch at a time.
+
+    Short batches are computed on the event loop itself: meanwhile requests pile up, so that the
+    next batch is full, and no second thread contends for the interpreter (measured with the GPT
+    job at 32 requests at once: twice the throughput of a thread). Longer batches go to a thread,
+    so that health checks are answered, and requests wait at a gate until it is done.
+    """
 
     def __init__(self, charge: Charge) -> None:
         import torch
@@ -63,6 +76,9 @@ class Replica:
         self._model, manifest = load_model(self._job, checkpoint, device)
         self._checkpoint = charge.folder.rpartition("/")[2]
         self._step = manifest.step
+        self._batch_seconds = math.inf  # nothing is known before the first batch
+        self._free = asyncio.Event()
+        self._free.set()
 
     def reconfigure(self, config: dict[str, Any]) -> None:
         """Take the batching of the plan; called by Serve with the deployment's user config."""
@@ -79,12 +95,23 @@ class Replica:
             body = json.loads(await request.body())
         except ValueError as error:
             return self._respond(400, {"error": f"the body is not JSON: {error}"})
+        await self._free.wait()
         outcome: _Outcome = await self._answer_batch(body)
         return self._respond(outcome.status, outcome.body)
 
     @serve.batch  # type: ignore[untyped-decorator]
     async def _answer_batch(self, bodies: list[Any]) -> list[_Outcome]:
-        return await asyncio.to_thread(self._outcomes, bodies)
+        began = time.perf_counter()
+        if self._batch_seconds < _SHORT_SECONDS:
+            outcomes = self._outcomes(bodies)
+        else:
+            self._free.clear()
+            try:
+                outcomes = await asyncio.to_thread(self._outcomes, bodies)
+            finally:
+                self._free.set()
+        self._batch_seconds = smoothed(self._batch_seconds, time.perf_counter() - began)
+        return outcomes
 
     def _outcomes(self, bodies: list[Any]) -> list[_Outcome]:
         """Answer a batch; when it is refused, answer its members one by one.
@@ -115,3 +142,10 @@ class Replica:
     def _respond(self, status: int, body: dict[str, Any]) -> JSONResponse:
         named = {"checkpoint": self._checkpoint, "step": self._step, **body}
         return JSONResponse(named, status, headers={CHECKPOINT_HEADER: self._checkpoint})
+
+
+def smoothed(before_seconds: float, now_seconds: float) -> float:
+    """The expected duration of a batch: an exponential average, begun by the first one."""
+    if math.isinf(before_seconds):
+        return now_seconds
+    return (1 - _SMOOTHING) * before_seconds + _SMOOTHING * now_seconds

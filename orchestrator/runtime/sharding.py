@@ -16,14 +16,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray.data
 from ray.data import TaskPoolStrategy
 
 from orchestrator.coordinator.placement import Gang
 from orchestrator.coordinator.state import BadFile, StoreRecord
 from orchestrator.errors import InfeasibleError, JobError, PlanError, Problem
-from orchestrator.feed.build import ShardResult, build_shard, build_shard_from_rows
+from orchestrator.feed.build import ShardResult
 from orchestrator.feed.corpus import build_manifest, check_bad_files
 from orchestrator.feed.keys import (
     code_hash,
@@ -35,12 +34,12 @@ from orchestrator.feed.keys import (
 from orchestrator.feed.manifest import StoreManifest
 from orchestrator.feed.pieces import Piece, group_pieces, list_pieces
 from orchestrator.feed.write import commit_store, sweep_store, whole_manifest
-from orchestrator.job import Job
-from orchestrator.job_import import add_working_directory, import_target, load_job, user_traceback
+from orchestrator.job_import import import_target, load_job, user_traceback
 from orchestrator.plan.data import PythonSource, Source
 from orchestrator.plan.dump import plan_hash
 from orchestrator.plan.plan import Plan
-from orchestrator.runtime.internals import as_table, blocks_of, data_context, is_materialized
+from orchestrator.runtime.data_task import Errand, UserError
+from orchestrator.runtime.internals import blocks_of, data_context, is_materialized
 from orchestrator.storage import Storage, redact_uri
 
 _NAMED_BAD_FILES = 20
@@ -56,47 +55,6 @@ class Progress:
     done: int
     total: int
     num_bytes: int
-
-
-@dataclass(frozen=True)
-class _Errand:
-    """What every data task needs; picklable."""
-
-    plan: Plan
-    store_uri: str
-    working_directory: str
-    stretches: tuple[tuple[tuple[Any, int, int], ...], ...] = ()
-
-    def prepare(self) -> tuple[Job, Storage]:
-        if Path(self.working_directory).is_dir():
-            add_working_directory(self.working_directory)
-        return load_job(self.plan), Storage.open(self.store_uri)
-
-    def shard_files(self, row: dict[str, Any]) -> dict[str, bytes]:
-        """One data task: one group of files, one shard."""
-        job, storage = self.prepare()
-        source = self.plan.data.source
-        assert not isinstance(source, PythonSource)
-        pieces = [Piece(*piece) for piece in json.loads(row["group"])]
-        return {"result": _result_of(lambda: build_shard(source, pieces, job, storage))}
-
-    def shard_rows(self, row: dict[str, Any]) -> dict[str, bytes]:
-        """One data task: one stretch of the dataset's rows, one shard."""
-        job, storage = self.prepare()
-        parts = [
-            as_table(ray.get(reference)).slice(start, stop - start)
-            for reference, start, stop in self.stretches[row["stretch"]]
-        ]
-        table = pa.concat_tables(parts)
-        return {"result": _result_of(lambda: build_shard_from_rows(table, job, storage))}
-
-
-@dataclass(frozen=True)
-class _UserError:
-    """An exception of the Job's own code, carried back as data so that no task is retried."""
-
-    message: str
-    traceback: str
 
 
 class Sharding:
@@ -166,7 +124,7 @@ class Sharding:
         if manifest is not None:
             check_bad_files(manifest.bad_files, len(pieces), data.max_bad_files)
             return _record(manifest, folder.uri, reused=True)
-        errand = _Errand(self._plan, folder.uri, str(Path.cwd()))
+        errand = Errand(self._plan, folder.uri, str(Path.cwd()))
         results = self._collect(errand, groups)
         if results is None:
             return None
@@ -183,7 +141,7 @@ class Sharding:
         sweep_store(folder)
         return _record(kept, folder.uri, reused=False)
 
-    def _collect(self, errand: _Errand, groups: list[list[Piece]]) -> list[ShardResult] | None:
+    def _collect(self, errand: Errand, groups: list[list[Piece]]) -> list[ShardResult] | None:
         results: list[ShardResult] = []
         with ray.data.DataContext.current(data_context(self._group)):
             dataset, total = self._dataset(errand, groups)
@@ -197,7 +155,7 @@ class Sharding:
                 self._on_progress(Progress(len(results), max(total, len(results)), num_bytes))
         return results
 
-    def _dataset(self, errand: _Errand, groups: list[list[Piece]]) -> tuple[Any, int]:
+    def _dataset(self, errand: Errand, groups: list[list[Piece]]) -> tuple[Any, int]:
         """The lazy dataset whose rows are shard results, and how many there will be."""
         data = self._plan.data
         source = data.source
@@ -274,25 +232,10 @@ def _pool(tasks: int, inputs: int) -> TaskPoolStrategy:
 def _results(dataset: Any) -> Iterator[ShardResult]:
     for row in dataset.iter_rows():
         result = pickle.loads(row["result"])
-        if isinstance(result, _UserError):
+        if isinstance(result, UserError):
             problem = Problem("job", f"samples() raised {result.message}")
             raise JobError(problem, user_traceback=result.traceback)
         yield result
-
-
-def _result_of(build: Callable[[], ShardResult]) -> bytes:
-    """The pickled result, or the user's exception as a value: Ray Data would retry the task.
-
-    Pickled here because Ray Data stores columns, not objects.
-    """
-    try:
-        return pickle.dumps(build())
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, PlanError) or type(error).__module__.startswith("orchestrator."):
-            raise
-        return pickle.dumps(_UserError(f"{type(error).__name__}: {error}", user_traceback(error)))
 
 
 def _described(source: Source) -> dict[str, Any]:

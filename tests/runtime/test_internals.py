@@ -54,6 +54,15 @@ def test_the_trainer_chooses_the_controller_in_one_method() -> None:
     assert "self._create_default_callbacks()" in fit
 
 
+def test_settings_reach_the_controller_through_a_known_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.train.v2._internal.constants import get_env_vars_to_propagate
+
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+    assert get_env_vars_to_propagate()["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "0.25"
+
+
 def test_a_placement_group_handle_can_be_borrowed() -> None:
     from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
         DefaultPlacementGroupHandle,

@@ -151,6 +151,7 @@ def test_keep_serving_answers_until_it_is_interrupted(axis: Axis, free_port: int
     assert bad.status_code == 400
     assert "pixels" in bad.json()["error"]
     assert httpx.post(f"{url}/", content=b"{", timeout=20).status_code == 400
+    wait_until(lambda: bool(axis.events("digits", "deployed")), 30, "the driver to know it")
     os.kill(running.pid, signal.SIGINT)
     ended = axis.finish(running)
     assert ended.code == 0, ended

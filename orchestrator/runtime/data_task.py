@@ -1,0 +1,83 @@
+"""What runs inside a data task: one group of files, or one stretch of rows, becomes one shard.
+
+Every fresh task process imports this module, so it imports neither torch nor Ray Train.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data.block import BlockAccessor
+
+from orchestrator.errors import PlanError
+from orchestrator.feed.build import ShardResult, build_shard, build_shard_from_rows
+from orchestrator.feed.pieces import Piece
+from orchestrator.job import Job
+from orchestrator.job_import import add_working_directory, load_job, user_traceback
+from orchestrator.plan.data import PythonSource
+from orchestrator.plan.plan import Plan
+from orchestrator.storage import Storage
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What every data task needs; picklable."""
+
+    plan: Plan
+    store_uri: str
+    working_directory: str
+    stretches: tuple[tuple[tuple[Any, int, int], ...], ...] = ()
+
+    def prepare(self) -> tuple[Job, Storage]:
+        """The Job and the store's folder, as this process sees them."""
+        if Path(self.working_directory).is_dir():
+            add_working_directory(self.working_directory)
+        return load_job(self.plan), Storage.open(self.store_uri)
+
+    def shard_files(self, row: dict[str, Any]) -> dict[str, bytes]:
+        """One data task: one group of files, one shard."""
+        job, storage = self.prepare()
+        source = self.plan.data.source
+        assert not isinstance(source, PythonSource)
+        pieces = [Piece(*piece) for piece in json.loads(row["group"])]
+        return {"result": _result_of(lambda: build_shard(source, pieces, job, storage))}
+
+    def shard_rows(self, row: dict[str, Any]) -> dict[str, bytes]:
+        """One data task: one stretch of the dataset's rows, one shard."""
+        job, storage = self.prepare()
+        parts = [
+            BlockAccessor.for_block(ray.get(reference)).to_arrow().slice(start, stop - start)
+            for reference, start, stop in self.stretches[row["stretch"]]
+        ]
+        table = pa.concat_tables(parts)
+        return {"result": _result_of(lambda: build_shard_from_rows(table, job, storage))}
+
+
+@dataclass(frozen=True)
+class UserError:
+    """An exception of the Job's own code, carried back as data so that no task is retried."""
+
+    message: str
+    traceback: str
+
+
+def _result_of(build: Callable[[], ShardResult]) -> bytes:
+    """The pickled result, or the user's exception as a value: Ray Data would retry the task.
+
+    Pickled here because Ray Data stores columns, not objects.
+    """
+    try:
+        return pickle.dumps(build())
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, PlanError) or type(error).__module__.startswith("orchestrator."):
+            raise
+        return pickle.dumps(UserError(f"{type(error).__name__}: {error}", user_traceback(error)))
