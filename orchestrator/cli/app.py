@@ -112,6 +112,26 @@ def run(
 
 
 @app.command()
+def design(
+    path: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload, a YAML file.")],
+    overrides: Overrides = None,
+    radar: Annotated[
+        str | None, typer.Option("--radar", metavar="FILE.svg", help="Write the radar chart.")
+    ] = None,
+    plan_file: Annotated[
+        str | None, typer.Option("--plan", metavar="FILE.yaml", help="Write a plan to begin with.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Answer the six design questions for a workload, with numbers."""
+    from orchestrator.cli.design_command import show_design
+
+    with failures.reported(as_json, debug):
+        raise typer.Exit(show_design(path, overrides or [], as_json, radar, plan_file))
+
+
+@app.command()
 def status(
     run_name: RunName, storage: StorageUri = None, as_json: AsJson = False, debug: Debug = False
 ) -> None:

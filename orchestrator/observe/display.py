@@ -106,12 +106,16 @@ class PlainDisplay:
         self._stream = stream or sys.stderr
         self._tallies: dict[str, Tally] = {}
         self._shown_at = 0.0
+        self._begun = ""
 
     def begin(self, phase: str, total: int = 0, unit: str = "", done: int = 0) -> None:
-        """One line that says what begins."""
+        """One line that says what begins; saying the same again only restarts its clock."""
         _begin(self._tallies, phase, total, unit, done)
         self._shown_at = time.monotonic()
-        self.line(begun_text(phase, total, unit, done))
+        text = begun_text(phase, total, unit, done)
+        if text != self._begun:
+            self.line(text)
+        self._begun = text
 
     def advance(self, phase: str, done: int, note: str = "") -> None:
         """One line every few seconds."""

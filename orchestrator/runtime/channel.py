@@ -21,7 +21,7 @@ from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.runtime.coordinator import Directive
 from orchestrator.runtime.handle import CoordinatorHandle
 
-_INTERVAL_SECONDS = 0.5
+_INTERVAL_SECONDS = 1.0
 _COMMIT_TIMEOUT_SECONDS = 120.0
 
 

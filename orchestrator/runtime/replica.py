@@ -46,7 +46,7 @@ class _Outcome:
     body: Any
 
 
-_SHORT_SECONDS = 0.1
+_SHORT_SECONDS = 0.2
 """A batch expected to take less is computed on the event loop; see ``Replica``."""
 _SMOOTHING = 0.3
 
