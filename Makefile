@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help run test test-all check format install bench clean
+.PHONY: help run test test-all check format install bench accuracy clean
 
 help: ## Show this help.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ format: $(VENV)/.test ## Format the code.
 
 bench: $(VENV)/.test ## Measure side by side with what one would write by hand.
 	$(BIN)/python -m benchmarks
+
+accuracy: $(VENV)/.test ## Hold the planner's predictions against published measurements.
+	$(BIN)/python -m benchmarks.accuracy
 
 clean: ## Remove the virtual environment and caches; runs stay.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

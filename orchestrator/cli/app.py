@@ -131,6 +131,42 @@ def design(
         raise typer.Exit(show_design(path, overrides or [], as_json, radar, plan_file))
 
 
+SpecPath = Annotated[
+    str,
+    typer.Argument(metavar="SPEC", help="A specification, YAML or JSON; - reads it from stdin."),
+]
+
+
+@app.command()
+def estimate(path: SpecPath, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Predict memory, time and tax of one configuration; two are compared."""
+    from orchestrator.cli.estimate_command import show_estimate
+
+    with failures.reported(as_json, debug):
+        show_estimate(path, as_json)
+
+
+@app.command()
+def search(
+    path: SpecPath,
+    by: Annotated[
+        str, typer.Option("--by", metavar="METRIC", help="throughput, cost or memory.")
+    ] = "throughput",
+    devices: Annotated[
+        list[int] | None,
+        typer.Option("--devices", min=1, help="A number of devices to try; may be repeated."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many to show.")] = 10,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Rank all legal meshes for a model on a cluster."""
+    from orchestrator.cli.search_command import show_search
+
+    with failures.reported(as_json, debug):
+        show_search(path, by, devices or [], top, as_json)
+
+
 @app.command()
 def status(
     run_name: RunName, storage: StorageUri = None, as_json: AsJson = False, debug: Debug = False

@@ -1,0 +1,1 @@
+"""How far is the planner from what others measured and published?"""
