@@ -73,9 +73,11 @@ def connect(address: str | None, num_cpus: int | None) -> Iterator[Cluster]:
             logging_level="ERROR",
             **options,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if private:
             raise InfeasibleError(f"Ray could not be started on this machine: {error}") from error
+        if "auth" in f"{type(error).__name__} {error}".lower():
+            raise _no_entry(str(address), _first_line(error)) from error
         raise _no_cluster(str(address), _first_line(error)) from error
     try:
         yield Cluster(private, str(context.address_info.get("gcs_address", address)))
@@ -92,6 +94,14 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, str(error)) from error
+
+
+def _no_entry(address: str, reason: str) -> InfeasibleError:
+    return InfeasibleError(
+        f"the Ray cluster at {address!r} does not let this driver in: {reason}\n"
+        "  works: RAY_AUTH_MODE=token with the cluster's token in RAY_AUTH_TOKEN or in the file "
+        "RAY_AUTH_TOKEN_PATH names"
+    )
 
 
 def _no_cluster(address: str, reason: str) -> InfeasibleError:

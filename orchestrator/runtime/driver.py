@@ -49,6 +49,7 @@ class Driver:
         stopper: Stopper,
         display: LoggedDisplay,
         base_uri: str,
+        private: bool,
     ) -> None:
         self._plan = plan
         self._ref = ref
@@ -57,6 +58,7 @@ class Driver:
         self._display = display
         self._view = ProgressView(display, plan)
         self._base_uri = base_uri
+        self._private = private
         self._actions: deque[Action] = deque()
         self._events: queue.Queue[Event | Reply] = queue.Queue()
         self._sharding: Sharding | None = None
@@ -270,7 +272,8 @@ class Driver:
         if not self._serving and self.state.app == "none":
             return
         try:
-            serving.take_down(self._plan.name, timeout_seconds)
+            with_serve = not self._private
+            serving.take_down(self._plan.name, timeout_seconds, with_serve=with_serve)
         except (AxisError, ray.exceptions.RayError) as error:
             # What the run came to must still be told; a private cluster ends all the same.
             self._view.say(f"the application could not be taken down: {error}")

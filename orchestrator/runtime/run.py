@@ -133,7 +133,8 @@ def _drive(
         holder=f"pid {os.getpid()}",
     )
     try:
-        return Driver(plan, ref, handle, stopper, display, base.uri).run(opened)
+        driver = Driver(plan, ref, handle, stopper, display, base.uri, cluster.private)
+        return driver.run(opened)
     finally:
         handle.retire()
 

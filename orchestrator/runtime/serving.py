@@ -88,8 +88,10 @@ def ask(url: str, request: Any, timeout_seconds: float) -> Answer:
     return Answer(body["answer"], response.headers[CHECKPOINT_HEADER], time.monotonic() - began)
 
 
-def take_down(name: str, timeout_seconds: float) -> None:
-    """Remove the application; shut Serve down when it was the last one.
+def take_down(name: str, timeout_seconds: float, with_serve: bool = True) -> None:
+    """Remove the application; shut Serve down when it was the last one and ``with_serve``.
+
+    Where the cluster itself ends next, Serve need not be ended before.
 
     Raises ``DeadlineExceeded`` when it is still there at the end.
     """
@@ -100,7 +102,7 @@ def take_down(name: str, timeout_seconds: float) -> None:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(f"{name} was still up {timeout_seconds:g} s after its removal")
         time.sleep(_POLL_SECONDS)
-    if set(serve.status().applications) <= {health.HEALTH_APP}:
+    if with_serve and set(serve.status().applications) <= {health.HEALTH_APP}:
         serve.shutdown()
 
 
@@ -125,6 +127,8 @@ def _deployment(inference: Inference) -> Any:
             "batch_wait_timeout": inference.batch_wait_timeout,
         },
         ray_actor_options=_actor_options(resources),
+        # How often a replica that is asked to go looks whether its requests are answered.
+        graceful_shutdown_wait_loop_s=0.2,
         **scaling,
     )
 

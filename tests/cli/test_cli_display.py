@@ -181,7 +181,6 @@ def test_plain_lines_tell_how_long_each_phase_took(monkeypatch: pytest.MonkeyPat
         "shard: 8/8 shards, 0.3/s, 27 s, 0 s left, 12.0 MB read",
         "shard: 8/8 shards in 27 s, 0.3/s; 72,345 samples",
         "train: 200 steps, 50 of them done before",
-        "train: 200 steps, 50 of them done before",
         "train: 150/200 steps, 16.7/s, 9 s, 3 s left, loss 0.0067",
         "train: 200/200 steps in 12 s, 16.7/s",
     ]
