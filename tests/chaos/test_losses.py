@@ -65,13 +65,18 @@ def test_a_killed_driver_leaves_a_run_that_the_same_command_resumes(axis: Axis) 
     process.wait(timeout=10)
     view = json.loads(axis("status", str(axis.storage / "digits"), "--json").out)
     assert view["status"] == "lost"
-    committed = view["committed_step"]
-    assert committed >= 100
+    assert view["committed_step"] >= 100
 
     done = axis.finish(_start(axis), timeout=200)
     assert done.code == 0, done
     again = [r["step"] for r in axis.metrics("digits") if r["kind"] == "step" and r["attempt"] == 2]
-    assert min(again) == committed + 1
+    # Workers outlive their driver for some seconds, and what they commit then counts.
+    kept = [
+        event["checkpoint"]["step"]
+        for event in axis.events("digits", "checkpoint-committed")
+        if event["attempt"] == 1
+    ]
+    assert min(again) == max(kept) + 1
     assert_exactly_once(axis.computed_ids("digits"), NUM_TRAIN, STEPS, BATCH)
 
 
