@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from orchestrator.errors import DeadlineExceeded
+from orchestrator.errors import AxisError, DeadlineExceeded
 from orchestrator.parallel.channel import EvalRecord, Started, StepRecord
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.runtime.coordinator import Directive
@@ -94,8 +94,10 @@ class ActorChannel:
         while not self._closing.wait(_INTERVAL_SECONDS):
             try:
                 self._send()
-            except (ray.exceptions.RayError, DeadlineExceeded):
-                continue  # kept in the outbox; a lost coordinator is back within seconds
+            except (ray.exceptions.RayError, AxisError):
+                # Kept in the outbox: a lost coordinator is back within seconds, and a full disk
+                # is told by the next commit.
+                continue
 
     def _send(self) -> None:
         """Send the outbox as one call; what could not be sent stays, in order.
