@@ -24,7 +24,7 @@ from ray.data import DataContext
 from ray.data.dataset import MaterializedDataset
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.callbacks import WorkingDirectorySetupCallback
+from ray.train.v2._internal.callbacks import DatasetsCallback, WorkingDirectorySetupCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import (
     PlacementGroupCleanerCallback,
 )
@@ -95,9 +95,14 @@ class _GangTrainer(TorchTrainer):  # type: ignore[misc]
     on_controller: Callable[[Any], None] | None = None
 
     def _create_default_callbacks(self) -> list[Any]:
-        # The reservation is not Ray Train's to clean up, and workers stay in the working
-        # directory so that relative paths mean the same everywhere.
-        unwanted = (PlacementGroupCleanerCallback, WorkingDirectorySetupCallback)
+        # The reservation is not Ray Train's to clean up; workers stay in the working directory,
+        # so that relative paths mean the same everywhere; there are no datasets to split, and
+        # their manager would be one more process beside the workers.
+        unwanted = (
+            DatasetsCallback,
+            PlacementGroupCleanerCallback,
+            WorkingDirectorySetupCallback,
+        )
         return [
             callback
             for callback in super()._create_default_callbacks()
