@@ -139,7 +139,7 @@ SpecPath = Annotated[
 
 @app.command()
 def estimate(path: SpecPath, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Predict memory, time and tax of one configuration; two are compared."""
+    """Predict memory, time and tax of one configuration."""
     from orchestrator.cli.estimate_command import show_estimate
 
     with failures.reported(as_json, debug):
