@@ -71,6 +71,10 @@ class ActorChannel:
                 }
             )
 
+        if self._log_samples:
+            # Every worker's ids of the steps that are about to be committed must outlive it.
+            self._flush(_COMMIT_TIMEOUT_SECONDS)
+
     def stop_requested(self) -> bool:
         """Whether the coordinator, when it was last reached, asked for a stop."""
         return self._directive.stop
@@ -126,3 +130,5 @@ class ActorChannel:
                         f"within {timeout_seconds:g} s"
                     ) from error
                 time.sleep(0.2)
+        with self._sending:
+            return  # what the thread had under way has arrived
