@@ -81,6 +81,9 @@ class Channel(Protocol):
     def evaluated(self, record: EvalRecord) -> None:
         """An evaluation is finished."""
 
+    def saving(self) -> None:
+        """A checkpoint is about to be written; what the channel holds back should be sent."""
+
     def stop_requested(self) -> bool:
         """Whether to stop after this step. One worker's yes stops all, after the same step."""
 

@@ -67,6 +67,9 @@ class LocalChannel:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
         self._show(f"step {record.step}: {figures} ({record.num_samples} held-out samples)")
 
+    def saving(self) -> None:
+        """Nothing is held back: every record is written as it comes."""
+
     def stop_requested(self) -> bool:
         """Whether the caller wants to stop."""
         return self.stop()

@@ -200,6 +200,7 @@ class Worker:
         """Write the state and have it committed; returns on all workers when it exists."""
         agree_on_buffers(self.model, self.world)
         metrics = self.evaluate() if evaluating else {}
+        self.channel.saving()
         begun = time.perf_counter()
         folder = f"{CHECKPOINTS}/{folder_name(self.step, self.setup.attempt)}"
         files = save_state(self.setup.run.child(folder), self.model, self.optimizer, self.world)

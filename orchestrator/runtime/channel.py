@@ -71,8 +71,9 @@ class ActorChannel:
                 }
             )
 
+    def saving(self) -> None:
+        """Have every worker's ids of the steps about to be committed outlive it."""
         if self._log_samples:
-            # Every worker's ids of the steps that are about to be committed must outlive it.
             self._flush(_COMMIT_TIMEOUT_SECONDS)
 
     def stop_requested(self) -> bool:

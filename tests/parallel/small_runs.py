@@ -117,6 +117,9 @@ class MemoryChannel:
     def evaluated(self, record: EvalRecord) -> None:
         self.evaluations.append(record)
 
+    def saving(self) -> None:
+        """Nothing is held back."""
+
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.records) + 1 >= self.stop_after
 
