@@ -68,7 +68,8 @@ class LocalChannel:
         self._show(f"step {record.step}: {figures} ({record.num_samples} held-out samples)")
 
     def saving(self) -> None:
-        """Nothing is held back: every record is written as it comes."""
+        """Write what is buffered, so that a commit never precedes its records."""
+        self.flush()
 
     def stop_requested(self) -> bool:
         """Whether the caller wants to stop."""
