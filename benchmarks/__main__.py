@@ -17,7 +17,7 @@ from benchmarks.comparison import Comparison, Outcome, render, table
 from benchmarks.machine import machine, versions
 from benchmarks.workplace import MeasurementFailed, Workplace, say
 
-NAMES = ("training", "first_step", "loader", "sharding", "serving")
+NAMES = ("training", "first_step", "loader", "sharding", "serving", "meshes", "checkpoints")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -88,7 +88,7 @@ def main() -> None:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         source = Source(plan)
-        gang = choose_gang(plan, live_nodes(), [plan.training.workers.max])
+        gang = choose_gang(plan, live_nodes(), [plan.training.workers.max]).gang
         _RESERVATION.append((gang, gangs.place("benchmark", gang, "PACK", 60.0)))
         try:
             for turn in range(int(repetitions)):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator import Batch, Job, Row, Sample
+from orchestrator import Batch, Job, Row, Sample, Split
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,8 +30,8 @@ class GPT(Job):
     Each text becomes ``BOS``, its bytes, ``EOS``, cut into windows of ``seq_len + 1`` tokens that
     share one token, so that every byte is predicted exactly once. The last window of a text is
     filled with ``PAD``, which counts for nothing: dropping it would lose the end of every file
-    and all of the short ones. Windows therefore weigh differently, and ``loss`` returns the sum
-    and the number of predicted tokens, which keeps the average exact on any number of workers.
+    and all of the short ones. Windows therefore weigh differently, and ``criterion`` returns the
+    sum and the number of predicted tokens, which keeps the average exact on any number of workers.
     """
 
     def __init__(
@@ -85,21 +85,91 @@ class GPT(Job):
 
         return Llama(self.shape())
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def prepare(self, batch: Batch) -> Batch:
+        """Inputs, the tokens that follow them, and positions, each ``[batch, seq_len]``."""
+        import torch
+
+        tokens = batch["tokens"].long()
+        inputs = tokens[:, :-1]
+        positions = torch.arange(inputs.shape[1], device=inputs.device).expand_as(inputs)
+        return {"inputs": inputs, "targets": tokens[:, 1:], "positions": positions}
+
+    def arguments(self, prepared: Batch) -> tuple[tuple[Tensor, ...], Mapping[str, Tensor]]:
+        """``Llama(inputs, positions=positions)``."""
+        return (prepared["inputs"],), {"positions": prepared["positions"]}
+
+    def criterion(self, outputs: Tensor, prepared: Batch) -> tuple[Tensor, Tensor]:
         """Cross entropy in nats, summed over predicted tokens, and how many there were."""
         from torch.nn import functional as F
 
-        inputs, targets = _split(batch)
-        logits = model(inputs).float().flatten(0, 1)
+        targets = prepared["targets"]
+        logits = outputs.float().flatten(0, 1)
         total = F.cross_entropy(logits, targets.flatten(), ignore_index=PAD, reduction="sum")
         return total, (targets != PAD).sum()
 
-    def metrics(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
-        """``accuracy``: the share of next tokens guessed right, averaged over windows."""
-        inputs, targets = _split(batch)
-        counted = targets != PAD
-        right = (model(inputs).argmax(-1) == targets) & counted
-        return {"accuracy": (right.sum(-1) / counted.sum(-1)).mean()}
+    def scores(self, outputs: Tensor, prepared: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """``accuracy``: the share of next tokens guessed right."""
+        counted = prepared["targets"] != PAD
+        right = (outputs.argmax(-1) == prepared["targets"]) & counted
+        return {"accuracy": (right.sum(), counted.sum())}
+
+    def split(self) -> Split:
+        """Layers are the unit of a pipeline; heads and hidden features are what tensor ranks
+        divide; a sequence is cut with its targets."""
+        layer = "model.layers.*"
+        sizes = {name: self.sizes[name] for name in ("heads", "kv_heads", "ffn")}
+        return Split(
+            blocks="model.layers",
+            num_blocks=self.sizes["layers"],
+            first=("model.embed_tokens",),
+            last=("model.norm", "lm_head"),
+            tensor={
+                "model.embed_tokens": "embedding",
+                f"{layer}.input_layernorm": "sequence",
+                f"{layer}.self_attn": "gather",
+                f"{layer}.self_attn.q_proj": "colwise",
+                f"{layer}.self_attn.k_proj": "colwise",
+                f"{layer}.self_attn.v_proj": "colwise",
+                f"{layer}.self_attn.o_proj": "rowwise",
+                f"{layer}.post_attention_layernorm": "sequence",
+                f"{layer}.mlp": "gather",
+                f"{layer}.mlp.gate_proj": "colwise",
+                f"{layer}.mlp.up_proj": "colwise",
+                f"{layer}.mlp.down_proj": "rowwise",
+                "model.norm": "sequence",
+                "lm_head": "colwise_gather",
+            },
+            sequence={"inputs": 1, "targets": 1, "positions": 1},
+            divisible={
+                "tensor": {**sizes, "seq_len": self.seq_len},
+                "context": {"seq_len": self.seq_len},
+            },
+        )
+
+    def huggingface_config(self) -> Mapping[str, Any]:
+        """The same network as ``LlamaForCausalLM``."""
+        shape = self.shape()
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": shape.vocab,
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.ffn,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads,
+            "max_position_embeddings": self.seq_len,
+            "rms_norm_eps": shape.norm_eps,
+            "rope_theta": shape.rope_theta,
+            "tie_word_embeddings": shape.tie,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "bos_token_id": BOS,
+            "eos_token_id": EOS,
+            "pad_token_id": PAD,
+            "torch_dtype": "float32",
+        }
 
     def answer(self, model: nn.Module, requests: Sequence[Any]) -> list[dict[str, Any]]:
         """Continue each ``{"prompt": str, "max_tokens"?, "temperature"?, "seed"?}``.
@@ -126,9 +196,3 @@ def encode(text: str) -> np.ndarray[Any, np.dtype[np.uint16]]:
     """``BOS``, the UTF-8 bytes, ``EOS``. Lone surrogates are kept as their three bytes."""
     data = np.frombuffer(text.encode("utf-8", errors="surrogatepass"), dtype=np.uint8)
     return np.concatenate([[BOS], data, [EOS]]).astype(np.uint16)
-
-
-def _split(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Windows ``[batch, seq_len + 1]`` → inputs and targets ``[batch, seq_len]``."""
-    tokens = batch["tokens"].long()
-    return tokens[:, :-1], tokens[:, 1:]

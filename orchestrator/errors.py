@@ -14,6 +14,8 @@
     ├── GateNotMet                   7   trained, but the promotion gate said no
     ├── StorageError                 1   bytes could not be read or written
     │   └── DamagedError             1   bytes are there, but are not what was written
+    │       └── DamagedCheckpointError 1 a checkpoint's; the one before it can be taken
+    ├── NotFinite                    1   loss or gradients are no finite numbers any more
     ├── Fenced                       1   a later attempt owns the run
     └── DeadlineExceeded             1   a wait ended without what it waited for
 
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 EXIT_CODES: dict[int, str] = {
     0: "done",
@@ -94,6 +97,10 @@ class PlanError(AxisError):
         body = "\n".join(problem.render() for problem in self.problems)
         super().__init__(f"{source}: {count} {noun}\n{body}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Workers tell one another what went wrong, so errors must survive being pickled."""
+        return type(self), (self.problems, self.source)
+
 
 class JobError(PlanError):
     """The Job cannot be imported or built; ``user_traceback`` is the user's own, if any."""
@@ -101,6 +108,9 @@ class JobError(PlanError):
     def __init__(self, problem: Problem, user_traceback: str = "", source: str = "plan") -> None:
         self.user_traceback = user_traceback
         super().__init__([problem], source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems[0], self.user_traceback, self.source)
 
 
 class ResumeRefused(PlanError):
@@ -147,6 +157,15 @@ class StorageError(AxisError):
 
 class DamagedError(StorageError):
     """What was read is not what was written: a checksum, size or format does not match."""
+
+
+class DamagedCheckpointError(DamagedError):
+    """A checkpoint is incomplete or not what was written. It is never used, not even in part."""
+
+
+class NotFinite(AxisError):
+    """More steps in a row than the plan allows came to a loss, or a gradient norm, that is
+    infinite or not a number."""
 
 
 class Fenced(AxisError):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from orchestrator.split import Split
+
 Row = Mapping[str, Any]
 """One record of the source: a file's ``path`` and ``text``, or the columns of a table."""
 
@@ -52,8 +54,43 @@ class Job:
         Where samples weigh differently (masked tokens), return ``(total, weight)``: the sum
         of the losses and the sum of the weights, so that the global average stays exact
         whatever the number of workers.
+
+        A Job that says in three parts what this says in one (``prepare``, ``arguments``,
+        ``criterion``) need not define it, and can be cut into pipeline stages and along the
+        sequence.
         """
-        raise TypeError(f"{type(self).__name__} does not define loss(model, batch)")
+        prepared = self.prepare(batch)
+        positional, named = self.arguments(prepared)
+        return self.criterion(model(*positional, **named), prepared)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Tensors that the model and the criterion need, made from a batch of samples.
+
+        Called before a batch is cut along the sequence, so that targets can be shifted and
+        positions numbered here. Dimension 0 of every tensor is the sample.
+        """
+        return batch
+
+    def arguments(
+        self, prepared: Batch
+    ) -> tuple[tuple[torch.Tensor, ...], Mapping[str, torch.Tensor]]:
+        """What the model is called with: ``model(*positional, **named)``.
+
+        In a pipeline the positional tensors go into the first stage, whose outputs are those
+        of the next one; the named tensors are given to every stage.
+        """
+        raise TypeError(f"{type(self).__name__} defines neither loss nor arguments and criterion")
+
+    def criterion(
+        self, outputs: Any, prepared: Batch
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """What ``loss`` returns, from the model's outputs."""
+        raise TypeError(f"{type(self).__name__} defines neither loss nor arguments and criterion")
+
+    def split(self) -> Split | None:
+        """How the model may be cut over the mesh; nothing: as a whole alone, which is enough
+        for ``model.replicate`` and ``model.shard``."""
+        return None
 
     def answer(self, model: nn.Module, requests: Sequence[Any]) -> Sequence[Any]:
         """Answer a batch of requests, each a decoded JSON body, each answer JSON-able.
@@ -67,6 +104,23 @@ class Job:
     def metrics(self, model: nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Further figures for evaluation: scalar means over the batch's samples.
 
-        ``{"accuracy": …}`` here is reported as ``val_accuracy`` and can gate a promotion.
+        ``{"accuracy": …}`` here is reported as ``val_accuracy`` and can gate a promotion. A Job
+        that defines ``scores`` need not define this.
         """
+        if type(self).scores is Job.scores:
+            return {}
+        prepared = self.prepare(batch)
+        positional, named = self.arguments(prepared)
+        scores = self.scores(model(*positional, **named), prepared)
+        return {n: s[0] / s[1] if isinstance(s, tuple) else s for n, s in scores.items()}
+
+    def scores(
+        self, outputs: Any, prepared: Batch
+    ) -> Mapping[str, torch.Tensor | tuple[torch.Tensor, torch.Tensor]]:
+        """The same figures from the model's outputs, computed once with the loss. Each is a
+        mean over samples, or ``(total, weight)``."""
         return {}
+
+    def huggingface_config(self) -> Mapping[str, Any]:
+        """The ``config.json`` with which ``transformers`` loads the model's state dict as it is."""
+        raise TypeError(f"{type(self).__name__} does not define huggingface_config()")

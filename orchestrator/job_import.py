@@ -14,9 +14,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import JobError, Problem
+from orchestrator.errors import JobError, PlanError, Problem
 from orchestrator.job import Job
+from orchestrator.plan.load import LoadedPlan
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.split_checks import check_split, needs_split, tells_loss_in_parts
+from orchestrator.split import Split
 
 
 def add_working_directory(directory: str | Path = ".") -> str:
@@ -44,6 +47,43 @@ def load_job(plan: Plan) -> Job:
             Problem("options", f"{found.__name__} refused its options: {error}"),
             user_traceback=user_traceback(error),
         ) from error
+
+
+def load_job_for_mesh(loaded: LoadedPlan) -> Job:
+    """``load_job``, for a plan that is to be carried out; problems have their place in the file.
+
+    Raises ``PlanError`` besides, for a model that cannot be cut as the plan's mesh asks, and
+    ``JobError`` when the Job's ``split`` raises or returns something else than a ``Split``.
+    """
+    try:
+        job = load_job(loaded.plan)
+        problems = _mesh_problems(loaded.plan, job)
+    except JobError as error:
+        problem = loaded.locate(error.problems[0])
+        raise JobError(problem, error.user_traceback, loaded.source) from error
+    if problems:
+        raise PlanError([loaded.locate(problem) for problem in problems], loaded.source)
+    return job
+
+
+def _mesh_problems(plan: Plan, job: Job) -> tuple[Problem, ...]:
+    if not needs_split(plan):
+        return ()
+    return check_split(plan, _split_of(plan, job), in_parts=tells_loss_in_parts(type(job)))
+
+
+def _split_of(plan: Plan, job: Job) -> Split | None:
+    try:
+        split = job.split()
+    except Exception as error:
+        raise JobError(
+            Problem("job", f"{plan.job}.split() raised {type(error).__name__}: {error}"),
+            user_traceback=user_traceback(error),
+        ) from error
+    if split is None or isinstance(split, Split):
+        return split
+    what = f"{plan.job}.split() returned {type(split).__name__}"
+    raise JobError(Problem("job", what, works="an orchestrator.Split, or None"))
 
 
 def import_target(target: str, where: str) -> Any:

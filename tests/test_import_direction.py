@@ -20,13 +20,14 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "orchestrator"
 
-LEAVES = {"errors", "job", "storage"}
+LEAVES = {"errors", "job", "split", "storage"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "job": set(),
+    "split": set(),
+    "job": {"split"},
     "storage": {"errors"},
-    "plan": {"errors", "job"},
-    "job_import": {"errors", "job", "plan"},
+    "plan": {"errors", "job", "split"},
+    "job_import": {"errors", "job", "split", "plan"},
     "planner": {"errors", "plan"},
     "coordinator": {"errors", "plan"},
     "feed": {"errors", "job", "storage", "plan"},
@@ -222,7 +223,8 @@ def test_no_module_is_long() -> None:
         "orchestrator.plan.resolve",
         "orchestrator.plan.resume",
         "orchestrator.plan.static_job",
-        "orchestrator.plan.unsupported",
+        "orchestrator.plan.mesh_choice",
+        "orchestrator.plan.split_checks",
         "orchestrator.coordinator.decide",
         "orchestrator.cli.app",
     ],

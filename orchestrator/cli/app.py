@@ -12,26 +12,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import failures
-
-PlanPath = Annotated[str, typer.Argument(metavar="PLAN", help="The axis plan, a YAML file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="FIELD=VALUE", help="Overrides, such as training.workers=4; they come last."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's name, its folder, or its plan file.")
-]
-StorageUri = Annotated[
-    str | None,
-    typer.Option(
-        "--storage", help="Where runs lie: a folder or a pyarrow.fs URI; else the plan's, or runs."
-    ),
-]
+from orchestrator.cli import checkpoint_command, failures
+from orchestrator.cli.arguments import AsJson, Debug, Overrides, PlanPath, RunName, StorageUri
 
 app = typer.Typer(
     name="axis",
@@ -225,6 +207,9 @@ def stop(
 
     with failures.reported(as_json, debug):
         stop_run(run_name, storage, timeout, as_json)
+
+
+app.add_typer(checkpoint_command.group)
 
 
 @app.command()

@@ -9,16 +9,17 @@ import typer
 
 from orchestrator.cli.plan_text import plan_text
 from orchestrator.cli.plan_view import plan_view
-from orchestrator.errors import PlanError
+from orchestrator.errors import JobError, PlanError
 from orchestrator.plan.load import LoadedPlan, load_plan
+from orchestrator.plan.split_checks import needs_split
 from orchestrator.plan.static_job import check_targets
 
 
 def show_plan(path: str, overrides: list[str], as_json: bool) -> None:
     """Load, check and print. Raises ``PlanError`` with everything that is wrong."""
-    plan = load_checked(path, overrides).plan
-    view = plan_view(plan)
-    typer.echo(json.dumps(view, indent=2) if as_json else plan_text(plan, view))
+    loaded = load_checked(path, overrides)
+    view = plan_view(loaded.plan, check_mesh(loaded))
+    typer.echo(json.dumps(view, indent=2) if as_json else plan_text(loaded.plan, view))
 
 
 def load_checked(path: str, overrides: list[str]) -> LoadedPlan:
@@ -28,3 +29,23 @@ def load_checked(path: str, overrides: list[str]) -> LoadedPlan:
     if problems:
         raise PlanError([loaded.locate(problem) for problem in problems], loaded.source)
     return loaded
+
+
+def check_mesh(loaded: LoadedPlan) -> list[str]:
+    """Whether the Job's model can be cut as the mesh asks; the Job is imported only to be asked.
+
+    Raises ``PlanError`` where it cannot. Returns warnings: of a Job that cannot be imported here,
+    where the plan is looked at, it may still be possible where it is run.
+    """
+    if not needs_split(loaded.plan):
+        return []
+    # Only now: the Job's module may take its time.
+    from orchestrator.job_import import add_working_directory, load_job_for_mesh
+
+    add_working_directory()
+    try:
+        load_job_for_mesh(loaded)
+    except JobError as error:
+        reasons = "; ".join(problem.sentence() for problem in error.problems)
+        return [f"whether the model can be cut as the mesh asks is not known: {reasons}"]
+    return []

@@ -80,25 +80,42 @@ def _sizes(plan: Plan, sizes: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _size(plan: Plan, size: dict[str, Any]) -> list[tuple[str, str]]:
-    workers, ranks = size["workers"], size["batch_degree"]
-    name = _counted(workers, "worker")
-    sharing = "" if ranks == workers else f" (each shared by {workers // ranks} workers)"
-    passes = _counted(size["accumulation"], "pass", "passes")
+    name = _counted(size["workers"], "worker")
     return [
         (name, f"mesh {_mesh(size['mesh'])}"),
         *[("", line) for line in _ranks(size)],
-        (
-            "",
-            f"batch {plan.training.global_batch} = {ranks} × {size['per_worker']} samples"
-            f"{sharing}, in {passes} of {size['micro_batch']}",
-        ),
+        ("", _batch(plan, size)),
+        *[("", line) for line in _pipeline(size["pipeline"])],
         ("", f"reserves {_bundles(plan, size)}"),
     ]
 
 
+def _batch(plan: Plan, size: dict[str, Any]) -> str:
+    workers, ranks = size["workers"], size["batch_degree"]
+    sharing = "" if ranks == workers else f" (each shared by {workers // ranks} workers)"
+    noun = "micro-batch" if size["pipeline"] else "pass"
+    passes = _counted(size["accumulation"], noun, f"{noun}es")
+    return (
+        f"batch {plan.training.global_batch} = {ranks} × {size['per_worker']} samples"
+        f"{sharing}, in {passes} of {size['micro_batch']}"
+    )
+
+
+def _pipeline(pipeline: dict[str, Any] | None) -> list[str]:
+    if pipeline is None:
+        return []
+    return [
+        f"pipeline of {_counted(pipeline['stages'], 'stage')}, {pipeline['schedule']}: its workers "
+        f"wait {100 * pipeline['idle_share']:.0f}% of the time for it to fill and to drain"
+    ]
+
+
 def _mesh(degrees: dict[str, int]) -> str:
-    parts = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
-    return " × ".join(parts) or "of one"
+    split = {name: degree for name, degree in degrees.items() if degree > 1}
+    expert = split.pop("expert", None)
+    text = " × ".join(f"{name} {degree}" for name, degree in split.items()) or "of one"
+    # Not a factor: experts lie on ranks that are there already.
+    return text if expert is None else f"{text}, with experts over {expert} of its ranks"
 
 
 def _ranks(size: dict[str, Any]) -> list[str]:
@@ -122,13 +139,25 @@ def _bundles(plan: Plan, size: dict[str, Any]) -> str:
 
 
 def _checkpoints(checkpoints: dict[str, Any]) -> str:
-    interval, count = checkpoints["interval_steps"], checkpoints["count"]
-    rest = f"the newest {checkpoints['keep']} and the best are kept"
+    best = checkpoints["keep_best"]
+    kept = "the best" if best == 1 else f"the {best} best"
+    rest = f"the newest {checkpoints['keep']} and {kept} are kept"
     evaluated = checkpoints["evaluated_samples"]
     if evaluated:
         rest = f"each with an evaluation on at most {evaluated:,} held-out samples; {rest}"
+    return f"{_when(checkpoints)}; {rest}"
+
+
+def _when(checkpoints: dict[str, Any]) -> str:
+    interval, count = checkpoints["interval_steps"], checkpoints["count"]
+    if interval is None:
+        mtbf = format_duration(checkpoints["mtbf_seconds"])
+        return (
+            "as often as costs least, by what one is measured to take and how often something "
+            f"fails (once in {mtbf} until the run knows better), and after the last step"
+        )
     every = f"every {interval:,} steps and after the last" if count > 1 else "after the last step"
-    return f"{count:,}: {every}; {rest}"
+    return f"{count:,}: {every}"
 
 
 def _inference(plan: Plan, inference: Inference | None) -> str:
@@ -170,8 +199,6 @@ def _warning(text: str) -> str:
 
 
 def _closing(view: dict[str, Any]) -> str:
-    if view["unsupported"]:
-        return "This version cannot run the plan: axis run would refuse it with exit code 3."
     return f"Nothing was started or written. sha256 {view['hash'][:12]}"
 
 

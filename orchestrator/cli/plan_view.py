@@ -7,25 +7,25 @@ a person is in ``plan_text``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.coordinator.gang import Gang, gang
 from orchestrator.coordinator.preflight import format_bundle
-from orchestrator.plan.cadence import interval_of
 from orchestrator.plan.data import PythonSource
-from orchestrator.plan.mesh import Mesh, batch_rank_of, coordinate_of, resolve_mesh
+from orchestrator.plan.mesh import Mesh, batch_rank_of, coordinate_of
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.resolve import resolved
+from orchestrator.plan.sizes import mesh_for
 
 _MOST_RANKS = 64
 """Larger meshes are given by their degrees alone."""
 
 
-def plan_view(plan: Plan) -> dict[str, Any]:
+def plan_view(plan: Plan, warnings: Sequence[str] = ()) -> dict[str, Any]:
     """The plan's values and hash; mesh, ranks, batch and bundles at every legal number of
-    workers; checkpoints; what is written where; warnings."""
+    workers; checkpoints; what is written where; ``warnings`` and those that are found here."""
     view = resolved(plan)
     sizes = [{**size, **_placed(plan, size["workers"])} for size in view["sizes"]]
     return {
@@ -34,13 +34,13 @@ def plan_view(plan: Plan) -> dict[str, Any]:
         "sizes": sizes,
         "checkpoints": _checkpoints(plan),
         "writes": _writes(plan),
-        "warnings": [*view["unsupported"], *_missing_path(plan), *_crowded_port(plan)],
+        "warnings": [*warnings, *_missing_path(plan), *_crowded_port(plan)],
     }
 
 
 def _placed(plan: Plan, workers: int) -> dict[str, Any]:
     wanted = gang(plan, workers)
-    mesh = resolve_mesh(plan.model, workers)
+    mesh = mesh_for(plan, workers)
     return {
         "ranks": list(_ranks(mesh)) if mesh.size <= _MOST_RANKS else None,
         "bundles": _counted(wanted),
@@ -72,12 +72,17 @@ def _counted(wanted: Gang) -> list[dict[str, Any]]:
 
 
 def _checkpoints(plan: Plan) -> dict[str, Any]:
+    """``interval_steps`` and ``count`` are ``None`` where the run finds them out (``auto``)."""
     steps, settings = plan.training.steps, plan.coordination.checkpoint
-    interval = interval_of(steps, settings.every)
+    interval = None if settings.every == "auto" else settings.every
     return {
+        "every": settings.every,
         "interval_steps": interval,
-        "count": -(-steps // interval),
+        "count": None if interval is None else -(-steps // interval),
+        "asynchronous": settings.asynchronous,
+        "mtbf_seconds": settings.mtbf,
         "keep": settings.keep,
+        "keep_best": settings.keep_best,
         "evaluated_samples": plan.training.evaluate.samples if plan.data.holdout else 0,
     }
 

@@ -33,7 +33,7 @@ def show_status(name: str, storage: str | None, as_json: bool) -> None:
     """Print where one run stands."""
     base, run = find_run(name, storage)
     view = view_run(base, run)
-    typer.echo(_json(view.to_dict()) if as_json else _status_text(view))
+    typer.echo(finite_json(view.to_dict()) if as_json else _status_text(view))
 
 
 def show_runs(storage: str | None, as_json: bool) -> None:
@@ -41,7 +41,7 @@ def show_runs(storage: str | None, as_json: bool) -> None:
     base = Storage.open(storage or DEFAULT_STORAGE)
     views = list_runs(base)
     if as_json:
-        typer.echo(_json([view.to_dict() for view in views]))
+        typer.echo(finite_json([view.to_dict() for view in views]))
         return
     if not views:
         where = "no runs in" if base.exists() else "no runs: there is no folder"
@@ -99,7 +99,7 @@ def stop_run(name: str, storage: str | None, timeout: str, as_json: bool) -> Non
         text = f"{run_name}: {view.message or view.status}"
     else:
         text = f"{run_name}: nothing to stop, it is {view.status}"
-    typer.echo(_json(view.to_dict()) if as_json else text)
+    typer.echo(finite_json(view.to_dict()) if as_json else text)
 
 
 def _await_end(base: Storage, name: str, timeout_seconds: float) -> RunView:
@@ -171,7 +171,7 @@ def _no_logs(name: str, attempts: Sequence[int], chosen: int, worker: int | None
     return f"{name}: no logs{who} in attempt {chosen}; there are logs of attempt {known}"
 
 
-def _json(value: Any) -> str:
+def finite_json(value: Any) -> str:
     """As JSON, which knows no NaN: a loss that is not a number is null."""
     return json.dumps(_finite(value), default=str, allow_nan=False)
 

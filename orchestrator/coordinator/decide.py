@@ -14,6 +14,7 @@ from typing import Literal
 from orchestrator.coordinator.actions import Action
 from orchestrator.coordinator.events import Event, Opened
 from orchestrator.coordinator.moves import due
+from orchestrator.coordinator.past import timed
 from orchestrator.coordinator.reactions import REACTIONS, Declined
 from orchestrator.coordinator.state import RunState
 
@@ -51,6 +52,7 @@ def decide(state: RunState, event: Event) -> Decision:
     if isinstance(answer, Declined):
         return Decision(state, (), answer.reason, answer.verdict)
     after, actions = answer
+    after = timed(state, after, event)
     if after.phase != state.phase or after.attempt != state.attempt:
         after = replace(after, phase_since_seconds=event.at_seconds)
     return Decision(after, actions, _note(state, after), "accepted")

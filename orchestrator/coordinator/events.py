@@ -43,11 +43,13 @@ class Opened(BaseEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class GangPlaced(BaseEvent):
-    """Every bundle of the gang is placed; it holds ``workers`` training workers."""
+    """Every bundle of the gang is placed; it holds ``workers`` training workers. ``note`` says
+    which mesh they form and why it is this one."""
 
     kind: Literal["gang-placed"] = "gang-placed"
     workers: int
     nodes: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +123,16 @@ class TrainingEnded(BaseEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFailed(BaseEvent):
-    """The worker group is lost. ``user_traceback`` is the user's own (cause ``user``)."""
+    """The worker group is lost. ``user_traceback`` is the user's own (cause ``user``), or where
+    the worker ``rank`` hangs (cause ``hang``), whose process is ``pid`` on ``node``."""
 
     kind: Literal["training-failed"] = "training-failed"
     cause: Cause
     message: str
     user_traceback: str = ""
+    rank: int | None = None
+    pid: int | None = None
+    node: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

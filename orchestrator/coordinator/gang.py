@@ -67,7 +67,7 @@ def gang(
     the app can count on).
     """
     bundles: list[dict[str, float]] = []
-    training = _seat(bundles, _need(plan.training.resources.as_ray()), workers)
+    training = _seat(bundles, worker_bundle(plan), workers)
     num_tasks = 0 if workers == 0 else (plan.data.tasks if tasks is None else tasks)
     data = _seat(bundles, _need(plan.data.resources.as_ray()), num_tasks)
     inference: tuple[int, ...] = ()
@@ -75,6 +75,11 @@ def gang(
         num_replicas = plan.inference.replicas.min if replicas is None else replicas
         inference = _seat(bundles, _need(plan.inference.resources.as_ray()), num_replicas)
     return Gang(tuple(bundles), training, data, inference, strategy)
+
+
+def worker_bundle(plan: Plan) -> Bundle:
+    """What one training worker needs; its bundle in a gang holds at least that."""
+    return _need(plan.training.resources.as_ray())
 
 
 def _need(resources: Bundle) -> Bundle:

@@ -25,6 +25,7 @@ from orchestrator.coordinator.actions import (
     StopTraining,
     TearDown,
 )
+from orchestrator.coordinator.past import failed, repaired
 from orchestrator.coordinator.policy import Cause, RunPolicy
 from orchestrator.coordinator.promotion import judge
 from orchestrator.coordinator.state import Outcome, RunState, Stop, Wait
@@ -118,9 +119,16 @@ def train(state: RunState) -> Move:
 
 
 def stepping(state: RunState) -> RunState:
-    """The worker group has given a sign of life: the wait for the next one begins."""
-    wait = waiting(state, "progress of training", policy_in(state).progress_timeout_seconds)
-    return replace(state, started=True, recovering=None, wait=wait)
+    """The worker group has given a sign of life: the wait for the next one begins.
+
+    Workers tell by themselves which of them hangs, so this is for groups that are silent
+    altogether: between two signs of life may lie a step, an evaluation and a checkpoint.
+    """
+    policy = policy_in(state)
+    hang_seconds = 3 * policy.hang_timeout_seconds + GRACE_SECONDS
+    timeout_seconds = max(policy.progress_timeout_seconds, hang_seconds)
+    wait = waiting(state, "progress of training", timeout_seconds)
+    return replace(repaired(state), started=True, recovering=None, wait=wait)
 
 
 def wind_down(state: RunState, stop: Stop) -> Move:
@@ -137,6 +145,8 @@ def lose(state: RunState, cause: Cause, message: str, user_traceback: str = "") 
         stopped, actions = replace(state, busy="none"), halt(state)
         after, further = promote(stopped)
         return after, (*actions, *further)
+    if cause != "user":
+        state = failed(state)
     budget = policy_in(state).restarts.get(cause, 0)
     used = state.restarts_used.get(cause, 0)
     if budget >= 0 and used >= budget:

@@ -49,6 +49,8 @@ class Promotion(Record):
 class RunPolicy(Record):
     """Everything ``decide`` needs to know about the plan.
 
+    The newest ``keep`` checkpoints are kept, and ``keep_best`` of the best: by what the promotion
+    looks at, else by the loss on held-out samples.
     ``workers`` are the legal worker counts, largest first. ``restarts`` maps each cause to
     its budget per driver start (-1: always). ``promotion`` is ``None`` without an inference
     axis. With ``release_before_deploy`` the gang is given back before the replicas are
@@ -63,6 +65,7 @@ class RunPolicy(Record):
     start_timeout_seconds: float
     stop_timeout_seconds: float
     progress_timeout_seconds: float = PROGRESS_TIMEOUT_SECONDS
+    hang_timeout_seconds: float = 600.0
     serve_timeout_seconds: float = 120.0
     promotion: Promotion | None = None
     replicas: int = 0
@@ -70,6 +73,7 @@ class RunPolicy(Record):
     keep_serving: KeepServing = "no"
     release_before_deploy: bool = False
     strategy: Literal["PACK", "SPREAD"] = "PACK"
+    keep_best: int = 1
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` for a policy under which no run can make progress."""
@@ -102,10 +106,12 @@ def policy_of(
         workers=tuple(sorted(set(workers), reverse=True)),
         restarts={cause: getattr(coordination.restarts, cause) for cause in CAUSES},
         keep=coordination.checkpoint.keep,
+        keep_best=coordination.checkpoint.keep_best,
         gang_timeout_seconds=coordination.gang.timeout,
         start_timeout_seconds=coordination.start_timeout,
         stop_timeout_seconds=coordination.stop_timeout,
         progress_timeout_seconds=progress_timeout_seconds,
+        hang_timeout_seconds=coordination.hang_timeout,
         serve_timeout_seconds=inference.timeout if inference else 120.0,
         promotion=_promotion(inference) if inference else None,
         replicas=inference.replicas.min if inference else 0,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from orchestrator.coordinator.gang import EPSILON, Bundle, Gang, gang
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.quantities import format_size
-from orchestrator.plan.sizes import legal_between
+from orchestrator.plan.sizes import fixed_between
 
 Shape = tuple[tuple[str, float], ...]
 """A bundle as a hashable value; gangs have few shapes and many bundles of each."""
@@ -102,12 +102,18 @@ def fits(wanted: Gang, nodes: Sequence[Node]) -> bool:
     return all(_place(shape, count, rooms) for shape, count in shapes)
 
 
+def rooms_for(bundle: Bundle, nodes: Sequence[Node]) -> list[int]:
+    """How many such bundles each live node could hold if it held nothing else."""
+    shape = tuple(bundle.items())
+    return [_capacity(shape, node.resources) for node in nodes if node.alive]
+
+
 def smaller_gangs(plan: Plan, workers: int) -> Iterator[tuple[str, Gang]]:
     """Plan values that need less than ``workers`` workers do, the nearest first.
 
     First fewer workers alone, by every legal count below; then all axes capped together.
     """
-    counts = legal_between(plan, 1, workers - 1)[::-1] if workers > 1 else ()
+    counts = fixed_between(plan, 1, workers - 1)[::-1] if workers > 1 else ()
     for count in counts:
         yield f"training.workers={count}", gang(plan, count)
     replicas = plan.inference.replicas.min if plan.inference else 0

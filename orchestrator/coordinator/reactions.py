@@ -32,7 +32,8 @@ from orchestrator.coordinator.moves import (
     waiting,
     wind_down,
 )
-from orchestrator.coordinator.retention import superseded
+from orchestrator.coordinator.past import failed
+from orchestrator.coordinator.retention import LOSS_METRIC, superseded
 from orchestrator.coordinator.state import CheckpointRecord, Outcome, RunState, Stop
 
 
@@ -57,8 +58,11 @@ def on_opened(state: RunState, event: ev.Opened) -> Move | Declined:
     if state.name not in ("", event.name):
         return Declined("refused", f"this is the run {state.name}, not {event.name}")
     cleared, actions = clear(state) if state.policy else (state, ())
+    # A driver that died with workers at work took their steps with it.
+    lost = state.started and state.phase == "training"
+    past = failed(cleared) if lost else replace(cleared, lost_at_seconds=None)
     opened = replace(
-        cleared,
+        past,
         name=event.name,
         attempt=event.attempt,
         policy=event.policy,
@@ -86,7 +90,8 @@ def on_gang_placed(state: RunState, event: ev.GangPlaced) -> Move | Declined:
     if event.workers not in allowed:
         asked = " or ".join(str(count) for count in allowed)
         return Declined("refused", f"a gang of {event.workers} workers; asked for {asked}")
-    return use_gang(replace(state, gang="held", workers=event.workers))
+    held = replace(state, gang="held", workers=event.workers, placement=event.note)
+    return use_gang(replace(held, last_workers=event.workers or state.last_workers))
 
 
 def on_gang_timed_out(state: RunState, event: ev.GangTimedOut) -> Move | Declined:
@@ -181,9 +186,10 @@ def _let_go(state: RunState) -> tuple[RunState, tuple[str, ...]]:
     folders = superseded(
         state.committed,
         policy.keep,
-        _promotion_metric(state),
+        _promotion_metric(state) or LOSS_METRIC,
         policy.promotion.mode if policy.promotion else "min",
         frozenset(protected),
+        policy.keep_best,
     )
     left = tuple(record for record in state.committed if record.folder not in folders)
     return replace(state, committed=left, doomed=(*state.doomed, *folders)), folders

@@ -11,33 +11,43 @@ from typing import Literal
 
 from orchestrator.coordinator.state import CheckpointRecord
 
+LOSS_METRIC = "val_loss"
+"""By what the best are chosen where the plan promotes none."""
+
 
 def best_of(
     committed: Sequence[CheckpointRecord], metric: str, mode: Literal["min", "max"]
 ) -> CheckpointRecord | None:
     """The best checkpoint by ``metric`` among those that have it as a finite number; of equals
     the later one. ``None`` when no checkpoint has it."""
+    return next(iter(ranked(committed, metric, mode)), None)
+
+
+def ranked(
+    committed: Sequence[CheckpointRecord], metric: str, mode: Literal["min", "max"]
+) -> list[CheckpointRecord]:
+    """The checkpoints that have ``metric`` as a finite number, best first; of equals the later
+    one first."""
     sign = 1.0 if mode == "max" else -1.0
-    rated = [
-        (sign * record.metrics[metric], record.step, record)
-        for record in committed
-        if metric in record.metrics and math.isfinite(record.metrics[metric])
-    ]
-    return max(rated, key=lambda entry: entry[:2])[2] if rated else None
+    rated = [record for record in committed if math.isfinite(record.metrics.get(metric, math.nan))]
+    return sorted(rated, key=lambda each: (sign * each.metrics[metric], each.step), reverse=True)
 
 
 def superseded(
     committed: Sequence[CheckpointRecord],
     keep: int,
-    best_metric: str | None,
+    best_metric: str,
     mode: Literal["min", "max"],
     protected: frozenset[str] = frozenset(),
+    keep_best: int = 1,
 ) -> tuple[str, ...]:
-    """Folders that may be deleted: all but the newest ``keep``, the best by ``best_metric``
-    and the ``protected`` ones. In order of step."""
+    """Folders that may be deleted: all but the newest ``keep``, the ``keep_best`` best by
+    ``best_metric`` and the ``protected`` ones. In order of step.
+
+    ``keep`` is at least 1, so the one that a resume begins with always stays; so does the best
+    one, which a promotion would choose, and what ``protected`` names because it is served.
+    """
     ordered = sorted(committed, key=lambda record: record.step)
-    kept = {record.folder for record in ordered[-keep:]} | protected
-    best = best_of(ordered, best_metric, mode) if best_metric else None
-    if best is not None:
-        kept.add(best.folder)
+    best = ranked(ordered, best_metric, mode)[:keep_best]
+    kept = {record.folder for record in (*ordered[-keep:], *best)} | protected
     return tuple(record.folder for record in ordered if record.folder not in kept)

@@ -114,9 +114,15 @@ class RunState:
     ``attempt`` is 0 before the first ``Opened``. ``committed`` is in order of step and holds
     only what may be resumed from or served. ``doomed`` are folders whose deletion was asked
     for and not yet confirmed, ``damaged`` those set aside. ``restarts_used`` counts per cause
-    since the last ``Opened``. ``workers`` is K of the gang that is held. ``recovering`` is the
+    since the last ``Opened``. ``workers`` is K of the gang that is held, ``last_workers`` of the
+    last one that was and ``placement`` why it was that many. ``recovering`` is the
     cause of the loss being repaired, until the next first step. ``started`` is set by the first
     step of the present worker group. ``num_events`` counts accepted events.
+
+    ``num_failures`` counts losses of a worker group, or of its driver, that were not the Job's
+    own fault, over the whole run, ``trained_seconds`` the time that workers were at work and
+    ``restart_seconds`` what the last restarts took; ``lost_at_seconds`` is when the loss being
+    repaired was noticed.
     """
 
     name: str = ""
@@ -128,6 +134,8 @@ class RunState:
     wait: Wait | None = None
     gang: GangStatus = "none"
     workers: int = 0
+    last_workers: int = 0
+    placement: str = ""
     busy: Busy = "none"
     store: StoreRecord | None = None
     store_ready: bool = False
@@ -139,6 +147,10 @@ class RunState:
     damaged: tuple[str, ...] = ()
     restarts_used: Mapping[Cause, int] = field(default_factory=dict)
     num_restarts: int = 0
+    num_failures: int = 0
+    trained_seconds: float = 0.0
+    restart_seconds: tuple[float, ...] = ()
+    lost_at_seconds: float | None = None
     recovering: Cause | None = None
     promoted: CheckpointRecord | None = None
     promotion_reason: str = ""

@@ -118,11 +118,12 @@ class Cursor:
 
 
 def share(step: int, global_batch: int, batch_rank: int, batch_degree: int) -> tuple[int, int]:
-    """Global positions ``[start, stop)`` of one batch rank in one step (steps from 0).
+    """Turns ``[start, stop)`` of one batch rank in one step (steps from 0).
 
-    Step s consumes ``[s·B, (s+1)·B)``; rank r of D takes the r-th of D contiguous slices of
-    ``b = B/D`` samples, so that every D cuts the same sequence. Raises ``ValueError`` where D
-    does not divide B.
+    Step s consumes the turns ``[s·B, (s+1)·B)``; rank r of D takes the r-th of D contiguous
+    slices of ``b = B/D`` samples, so that every D cuts the same sequence. A turn is a global
+    position unless windows are passed over (``windows.Windows.positions``). Raises
+    ``ValueError`` where D does not divide B.
     """
     if global_batch % batch_degree:
         raise ValueError(

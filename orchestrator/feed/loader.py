@@ -22,6 +22,7 @@ from orchestrator.errors import DeadlineExceeded
 from orchestrator.feed.cursor import Order, share
 from orchestrator.feed.shuffle import Ids
 from orchestrator.feed.store import Allocate, SampleStore
+from orchestrator.feed.windows import NO_WINDOWS, Windows
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -59,9 +60,9 @@ class Loader:
 
     ``global_batch`` is B, of which batch rank r of D takes ``b = B/D`` samples a step, in
     micro-batches of m. At least ``prefetch`` steps are read ahead; steps of few bytes are read
-    in groups of up to 1 MiB. ``allocate`` makes the arrays, for instance where a GPU can fetch
-    them.
-    ``timeout_seconds`` bounds the wait for one step.
+    in groups of up to 1 MiB. Positions in ``windows`` are passed over. ``allocate`` makes the
+    arrays, for instance where a GPU can fetch them. ``timeout_seconds`` bounds the wait for one
+    step.
 
     Raises ``ValueError`` where D does not divide B or m not b, or where ``order`` is not one
     of the store's samples. What fails in the thread is raised by the iteration.
@@ -79,6 +80,7 @@ class Loader:
         batch_rank: int = 0,
         batch_degree: int = 1,
         prefetch: int = 4,
+        windows: Windows = NO_WINDOWS,
         allocate: Allocate = np.empty,
         timeout_seconds: float = 300.0,
     ) -> None:
@@ -100,7 +102,9 @@ class Loader:
         self._timeout_seconds = timeout_seconds
         self._ready: deque[StepBatch] = deque()
         self._stop = threading.Event()
-        work = _Work(store, order, global_batch, batch_rank, batch_degree, micro_batch, allocate)
+        work = _Work(
+            store, order, windows, global_batch, batch_rank, batch_degree, micro_batch, allocate
+        )
         self._queue: queue.Queue[_Group] = queue.Queue(-(-prefetch // work.steps_in_group))
         # The thread holds no reference to the loader, so that one that is dropped ends it.
         arguments = (work, range(first_step, last_step), self._queue, self._stop)
@@ -179,6 +183,7 @@ class Loader:
 class _Work:
     store: SampleStore
     order: Order
+    windows: Windows
     global_batch: int
     batch_rank: int
     batch_degree: int
@@ -214,8 +219,9 @@ class _Work:
     def _ids(self, steps: range) -> Ids:
         first, _ = share(steps.start, self.global_batch, self.batch_rank, self.batch_degree)
         begins = first + self.global_batch * np.arange(len(steps), dtype=np.int64)
-        positions = begins[:, None] + np.arange(self.per_rank, dtype=np.int64)
-        return self.order.ids_at(positions.reshape(-1)).reshape(positions.shape)
+        turns = begins[:, None] + np.arange(self.per_rank, dtype=np.int64)
+        positions = self.windows.positions(turns.reshape(-1))
+        return self.order.ids_at(positions).reshape(turns.shape)
 
     def _cut(self, arrays: Arrays, begin: int) -> list[Arrays]:
         size = self.micro_batch

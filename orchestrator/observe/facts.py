@@ -53,7 +53,8 @@ class ReportFacts:
     """Everything a report tells.
 
     ``about`` says what ran, ``places`` where things lie, ``commands`` how to do what a person
-    may want to do next; ``request_url`` is where the example went.
+    may want to do next; ``request_url`` is where the example went. ``num_skipped`` steps came to
+    no finite loss, those that a rollback took back included.
     """
 
     state: RunState
@@ -62,6 +63,8 @@ class ReportFacts:
     stretches: tuple[Stretch, ...] = ()
     losses: tuple[tuple[int, float], ...] = ()
     num_steps_lost: int = 0
+    num_skipped: int = 0
+    num_rollbacks: int = 0
     samples_per_second: float | None = None
     data_share: float | None = None
     commits: tuple[Commit, ...] = ()
@@ -101,6 +104,8 @@ def gather_facts(
         stretches=past.stretches,
         losses=tuple((int(each["step"]), float(each["loss"])) for each in counted),
         num_steps_lost=len(taken) - len(counted),
+        num_skipped=len(metrics.of_kind("skipped")),
+        num_rollbacks=len(metrics.of_kind("rolled-back")),
         samples_per_second=_rate(counted),
         data_share=_data_share(counted),
         commits=_commits(past),

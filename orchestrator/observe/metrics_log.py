@@ -140,14 +140,15 @@ def steps(records: Iterable[Record]) -> Counter[int]:
 
 
 def lasting(records: Iterable[Record]) -> tuple[Record, ...]:
-    """The step records that count: where a later attempt went back and took a step again,
-    what the earlier one did from there on is lost work and left out. In order of step."""
+    """The step records that count: where a later attempt, or a rollback, went back and took a
+    step again, what was done from there on before is lost work and left out. In order of step."""
     kept: list[Record] = []
     attempt = 0
     for record in records:
         if record.get("kind") != "step":
             continue
-        if record.get("attempt", 0) != attempt:
+        again = bool(kept) and record["step"] <= kept[-1]["step"]
+        if again or record.get("attempt", 0) != attempt:
             attempt = record.get("attempt", 0)
             kept = [each for each in kept if each["step"] < record["step"]]
         kept.append(record)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from orchestrator.coordinator.state import StoreRecord
 from orchestrator.observe.curve import sparkline, spread
 from orchestrator.observe.facts import Commit, ReportFacts
-from orchestrator.observe.summary import render_summary, verdict
+from orchestrator.observe.summary import render_summary, skipped_text, verdict
 from orchestrator.observe.timeline import Stretch
 from orchestrator.observe.wording import (
     capital,
@@ -95,8 +95,10 @@ def _restart_lines(facts: ReportFacts) -> list[str]:
     if facts.num_steps_lost:
         lines.append(
             f"{counted(facts.num_steps_lost, 'step')} had been taken after the last checkpoint "
-            "when workers were lost, and were taken again."
+            "when workers were lost or state was rolled back, and were taken again."
         )
+    if facts.num_skipped:
+        lines.append(f"Loss or gradient norm were no finite numbers: {skipped_text(facts)}.")
     lines += [f"Torn tail found: {tail}." for tail in facts.torn]
     return lines
 

@@ -69,6 +69,8 @@ def _outcome_rows(facts: ReportFacts) -> list[tuple[str, str]]:
         curve = sparkline([loss for _, loss in facts.losses], 24)
         first, last = facts.losses[0], facts.losses[-1]
         rows.append(("loss", f"{first[1]:.4f} {curve} {last[1]:.4f} at step {last[0]:,}"))
+    if facts.num_skipped:
+        rows.append(("not finite", skipped_text(facts)))
     for loss in facts.group_losses:
         rows.append(("workers lost", f"in attempt {loss.attempt} ({loss.cause}): {loss.message}"))
     if state.promoted:
@@ -80,6 +82,12 @@ def _outcome_rows(facts: ReportFacts) -> list[tuple[str, str]]:
         rows.append(("request", shortened(printable(request), _LONGEST_REQUEST)))
         rows.append(("answer", answer_text(facts.example.answer)))
     return rows
+
+
+def skipped_text(facts: ReportFacts) -> str:
+    """``4 steps skipped, 1 rollback``."""
+    text = f"{counted(facts.num_skipped, 'step')} skipped"
+    return f"{text}, {counted(facts.num_rollbacks, 'rollback')}" if facts.num_rollbacks else text
 
 
 def answer_text(answer: Any) -> str:

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 from orchestrator.errors import AxisError, DamagedError, Interrupted
-from orchestrator.job_import import add_working_directory, load_job
-from orchestrator.plan.cadence import checkpoint_rule
+from orchestrator.job import Job
+from orchestrator.job_import import add_working_directory, load_job_for_mesh
+from orchestrator.plan.dump import PLAN_FILE, dump_plan
 from orchestrator.plan.load import load_plan
 from orchestrator.plan.plan import Plan
 from orchestrator.storage import Storage
@@ -29,10 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     try:
-        plan = load_plan(options.plan, options.overrides).plan
+        loaded = load_plan(options.plan, options.overrides)
         # Must be set before torch is imported.
-        os.environ["OMP_NUM_THREADS"] = str(plan.training.threads)
-        _train(plan, options)
+        os.environ["OMP_NUM_THREADS"] = str(loaded.plan.training.threads)
+        add_working_directory()
+        _train(loaded.plan, load_job_for_mesh(loaded), options)
     except AxisError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return error.exit_code
@@ -52,19 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(plan: Plan, options: argparse.Namespace) -> None:
+def _train(plan: Plan, job: Job, options: argparse.Namespace) -> None:
     # torch is imported here, after the number of threads is known.
+    from orchestrator.parallel.deadlines import collective_seconds
     from orchestrator.parallel.local import LocalChannel
     from orchestrator.parallel.loop import train
     from orchestrator.parallel.setup import TrainSetup
     from orchestrator.parallel.world import joined_world
 
-    add_working_directory()
-    job = load_job(plan)
     stop = _StopOnSignal()
     run = Storage.open(options.run_dir or f"{plan.storage}/{plan.name}", Path.cwd())
-    with joined_world(plan.training.resources.gpu) as world:
-        attempt, resume = world.from_first(_next_attempt(run) if world.is_first else None)
+    with joined_world(plan.training.resources.gpu, collective_seconds(plan)) as world:
+        begin = world.from_first(_next_attempt(run, plan) if world.is_first else None)
+        if isinstance(begin, AxisError):
+            raise begin
+        attempt, resume = begin
         channel = LocalChannel(
             run, attempt, world.rank, lambda: stop.asked, _print, options.record_ids
         )
@@ -74,7 +78,6 @@ def _train(plan: Plan, options: argparse.Namespace) -> None:
             store=Storage.open(options.store, Path.cwd()),
             run=run,
             attempt=attempt,
-            checkpoint_due=checkpoint_rule(plan.coordination.checkpoint.every, plan.training.steps),
             resume=resume,
             device=str(world.device),
         )
@@ -86,26 +89,37 @@ def _train(plan: Plan, options: argparse.Namespace) -> None:
         raise Interrupted(f"stopped after step {result.step}; the same command resumes it")
 
 
-def _next_attempt(run: Storage) -> tuple[int, str | None]:
-    """The number of this attempt, and the newest checkpoint that is sound."""
-    from orchestrator.parallel.manifest import (
-        CHECKPOINTS,
-        list_checkpoints,
-        parse_folder,
-        verify_checkpoint,
-    )
+def _next_attempt(run: Storage, plan: Plan) -> tuple[int, str | None] | AxisError:
+    """The number of this attempt and the newest checkpoint that is sound, or why there can be
+    none: the other workers wait for the one or the other.
 
-    names = [entry.path.rpartition("/")[2] for entry in run.list(CHECKPOINTS)]
-    attempts = [key[1] for name in names if (key := parse_folder(name))]
-    attempt = max(attempts, default=0) + 1
+    Damaged checkpoints are marked. The plan is left in the run's folder, for whoever wants to use
+    its checkpoints.
+    """
+    from orchestrator.parallel.manifest import CHECKPOINTS, parse_folder
+
+    try:
+        attempts = [key[1] for e in run.list(CHECKPOINTS) if (key := parse_folder(e.path))]
+        newest = _newest_sound(run)
+        run.write_atomic(PLAN_FILE, dump_plan(plan).encode())
+        return max(attempts, default=0) + 1, newest
+    except AxisError as error:
+        return error
+
+
+def _newest_sound(run: Storage) -> str | None:
+    from orchestrator.parallel.manifest import verify_checkpoint
+    from orchestrator.parallel.upkeep import list_checkpoints, mark_damaged
+
     for folder in list_checkpoints(run):
         try:
             verify_checkpoint(run.child(folder))
         except DamagedError as error:
-            sys.stderr.write(f"passed over: {error}\n")
+            mark_damaged(run, folder, str(error))
+            sys.stderr.write(f"set aside and passed over: {error}\n")
             continue
-        return attempt, folder
-    return attempt, None
+        return folder
+    return None
 
 
 class _StopOnSignal:

@@ -7,7 +7,7 @@ Whoever runs the loop hands it a ``Channel``: under Ray one that talks to the co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +69,43 @@ class EvalRecord:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Note:
+    """Something about the run that people should know, the same on all workers.
+
+    ``kind``: ``cadence`` (another interval between checkpoints), ``skipped`` (a step without
+    finite figures), ``rolled-back``. ``text`` says it in a sentence, ``figures`` in numbers.
+    """
+
+    kind: str
+    step: int
+    text: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StuckReport:
+    """Where a worker is that takes too long, or that was asked.
+
+    It has been at ``what`` (``step 12``) for ``seconds``, now in ``phase``, at the line ``where``
+    (the Job's own, if there is one). ``progress`` counts
+    the phases that it has entered and ``micro_batches`` those whose forward pass is through;
+    the worker with the least is the one that the others wait for. ``waiting``: its ``stack``
+    (innermost last) ends in an exchange with the others.
+    """
+
+    rank: int
+    pid: int
+    what: str
+    phase: str
+    where: str
+    seconds: float
+    progress: int
+    micro_batches: int
+    waiting: bool
+    stack: str
+
+
 class Channel(Protocol):
     """Calls that the loop makes, on every worker unless it is said otherwise."""
 
@@ -86,6 +123,17 @@ class Channel(Protocol):
 
     def stop_requested(self) -> bool:
         """Whether to stop after this step. One worker's yes stops all, after the same step."""
+
+    def note(self, note: Note) -> None:
+        """Something that people should know."""
+
+    def stuck(self, report: StuckReport) -> None:
+        """This worker takes too long, or was asked where it is. Called from another thread than
+        the others, and may end the process."""
+
+    def whereabouts_wanted(self) -> bool:
+        """Whether another worker is stuck, and all should say where they are. From that thread,
+        too."""
 
     def commit(self, manifest: CheckpointManifest) -> None:
         """On the first worker alone: every file is durable, now make the checkpoint exist.

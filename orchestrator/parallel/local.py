@@ -7,15 +7,19 @@ worker can write the ids of its samples. Nothing is fenced and no old checkpoint
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.parallel.channel import EvalRecord, Started, StepRecord
+from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
 from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
 from orchestrator.storage import Storage
 
 _FLUSH_SECONDS = 1.0
+_STUCK_GRACE_SECONDS = 2.0
 
 
 class LocalChannel:
@@ -23,6 +27,7 @@ class LocalChannel:
 
     ``stop`` is asked after each step. ``show`` is called with a line to print now and then.
     ``record_ids`` adds ``ids/attempt-….jsonl`` with the samples of each step of this worker.
+    Checkpoints may be saved and committed from another thread than the steps are reported from.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class LocalChannel:
     ) -> None:
         self.run, self.rank, self.stop, self.show = run, rank, stop, show
         self.attempt = attempt
+        self.lock = threading.Lock()
         self.metrics: list[str] = []
         self.ids: list[str] | None = [] if record_ids else None
         self.flushed = self.shown = time.monotonic()
@@ -53,7 +59,9 @@ class LocalChannel:
         """Note a step."""
         self._write("step", record.to_dict())
         if self.ids is not None:
-            self.ids.append(json.dumps({"step": record.step, "ids": record.ids.tolist()}))
+            line = json.dumps({"step": record.step, "ids": record.ids.tolist()})
+            with self.lock:
+                self.ids.append(line)
         if time.monotonic() - self.shown > _FLUSH_SECONDS:
             self.shown = time.monotonic()
             rate = record.num_samples / record.step_seconds
@@ -75,6 +83,31 @@ class LocalChannel:
         """Whether the caller wants to stop."""
         return self.stop()
 
+    def note(self, note: Note) -> None:
+        """Note it, and show it."""
+        self._write(note.kind, {"step": note.step, "text": note.text, **note.figures})
+        self._show(note.text)
+
+    def stuck(self, report: StuckReport) -> None:
+        """Say where this worker hangs, leave the others a moment to do the same, and end.
+
+        There is nobody to restart the group but ``torchrun``, which sees this process end with
+        exit code 1, ends the others, stopped ones too, and starts them again as often as its
+        ``--max-restarts`` says. Hanging for ever would be the alternative.
+        """
+        sys.stderr.write(
+            f"worker {report.rank} (pid {report.pid}) has been at {report.what} for "
+            f"{report.seconds:.0f} s, in {report.phase or 'its beginning'}:\n{report.stack}"
+            "ends with exit code 1 (coordination.hang_timeout)\n"
+        )
+        sys.stderr.flush()
+        time.sleep(_STUCK_GRACE_SECONDS)
+        os._exit(1)
+
+    def whereabouts_wanted(self) -> bool:
+        """Nobody asks here."""
+        return False
+
     def commit(self, manifest: CheckpointManifest) -> None:
         """Write the manifest, after everything that led to it."""
         write_manifest(self.run, manifest)
@@ -86,14 +119,17 @@ class LocalChannel:
     def flush(self) -> None:
         """Make all lines durable."""
         self.flushed = time.monotonic()
-        self._append("metrics.jsonl", self.metrics)
-        if self.ids is not None:
-            name = f"ids/attempt-{self.attempt:04d}-rank-{self.rank:04d}.jsonl"
-            self._append(name, self.ids)
+        with self.lock:
+            self._append("metrics.jsonl", self.metrics)
+            if self.ids is not None:
+                name = f"ids/attempt-{self.attempt:04d}-rank-{self.rank:04d}.jsonl"
+                self._append(name, self.ids)
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         if self.rank == 0:
-            self.metrics.append(json.dumps({"kind": kind, "attempt": self.attempt, **values}))
+            line = json.dumps({"kind": kind, "attempt": self.attempt, **values})
+            with self.lock:
+                self.metrics.append(line)
 
     def _append(self, name: str, lines: list[str]) -> None:
         if lines:

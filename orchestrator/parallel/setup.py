@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.job import Job
+from orchestrator.plan.cadence import FailureHistory
 from orchestrator.plan.plan import Plan
 from orchestrator.storage import Storage
 
@@ -15,8 +16,8 @@ class TrainSetup:
     """What to train, on what, and from where; equal on every worker but for the device.
 
     ``store`` is the folder of the sample store, ``run`` that of the run. ``resume`` names a
-    checkpoint relative to the run, or nothing to begin anew. ``checkpoint_due(step)`` says
-    whether to checkpoint after that many steps; the last step always has one.
+    checkpoint relative to the run, or nothing to begin anew. ``failures`` is what
+    the run's past says about them, for ``every: auto``.
     """
 
     plan: Plan
@@ -24,7 +25,7 @@ class TrainSetup:
     store: Storage
     run: Storage
     attempt: int
-    checkpoint_due: Callable[[int], bool]
+    failures: FailureHistory = field(default_factory=FailureHistory)
     resume: str | None = None
     device: str = "cpu"
 

@@ -2,101 +2,76 @@
 
 Each worker computes its share of the global batch in micro-batches and adds the gradients up;
 the last backward pass averages them over the workers. The result is the gradient of the mean
-over the global batch, whatever the number of workers and micro-batches.
+over the global batch, whatever the mesh and the number of micro-batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from orchestrator.job import Batch, Job
-from orchestrator.parallel.figures import Figures
+from orchestrator.job import Batch
+from orchestrator.parallel.engine import Engine
+from orchestrator.parallel.figures import Figures, Wishes
+from orchestrator.parallel.guard import BufferKeeper, guarded_step
+from orchestrator.parallel.layout import Layout
+from orchestrator.parallel.norm import GradientNorm, local_of, settle
 from orchestrator.parallel.optimizer import set_learning_rate
-from orchestrator.parallel.world import World, seed_all
-from orchestrator.parallel.wrap import LossOf, wrap
-from orchestrator.plan.mesh import Mesh
-
-
-@dataclass(frozen=True)
-class StepRules:
-    """What the plan says about steps. ``batch_degree`` workers see different samples."""
-
-    seed: int
-    micro_batch: int
-    accumulation: int
-    batch_degree: int
-    max_norm: float
-    bf16: bool
+from orchestrator.parallel.wrap import Laid, uncounted_in
 
 
 class Stepper:
-    """Takes optimizer steps of a Job's model."""
+    """Takes optimizer steps of a model that lies over a mesh."""
 
     def __init__(
         self,
-        job: Job,
-        model: nn.Module,
+        laid: Laid,
+        engine: Engine,
         optimizer: torch.optim.Optimizer,
-        mesh: Mesh,
-        world: World,
-        rules: StepRules,
+        layout: Layout,
+        micro_batch: int,
+        max_norm: float,
     ) -> None:
-        self.module = wrap(LossOf(job, model), mesh)
-        self.optimizer = optimizer
-        self.world = world
-        self.rules = rules
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.engine, self.optimizer, self.layout = engine, optimizer, layout
+        self.micro_batch, self.max_norm = micro_batch, max_norm
+        self.parameters = {n: p for n, p in laid.parts.parameters().items() if p.requires_grad}
+        self.norm = GradientNorm(self.parameters, layout, uncounted_in(laid, layout))
+        self.buffers = BufferKeeper(laid.parts.buffers())
+        self.entered: Callable[[str, Callable[[], int] | None], None] = lambda *_: None
+        """Told what the step does, for a watchdog."""
 
-    def step(self, first_sample: int, batches: Sequence[Batch], rate: float, stop: bool) -> Figures:
+    def step(
+        self, first_sample: int, batches: Sequence[Batch], rate: float, wishes: Wishes
+    ) -> Figures:
         """One step on this worker's micro-batches; returns figures that are still on their way.
 
+        Where loss or gradient norm is not a finite number, nothing moves on any worker.
         ``first_sample`` is the position of the worker's first sample in the run, ``rate`` the
-        learning rate, ``stop`` whether this worker was asked to stop.
+        learning rate, ``wishes`` what this worker wants of all.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        figures = Figures(self.world, stop)
-        weighted = False
-        for index, batch in enumerate(batches):
-            is_last = index == len(batches) - 1
-            seed_all(self.rules.seed, first_sample + index * self.rules.micro_batch)
-            with nullcontext() if is_last else self._unsynchronised():
-                loss, weight = self._loss(batch)
-                weighted = weight is not None
-                figures.add(loss, self.rules.micro_batch, weight)
-                if is_last:
-                    # Travels while the backward pass computes.
-                    figures.share()
-                self._scaled(loss, weighted).backward()  # type: ignore[no-untyped-call]
+        figures = Figures(self.layout, wishes)
+        self.buffers.keep()
+        self.entered("forward and backward", lambda: figures.num_added)
+        weighted = self.engine.backward(batches, first_sample, figures)
+        self.entered("the gradient norm", None)
+        settle(self.parameters)
         figures.gradient_norm = self._clip(self._correction(figures) if weighted else None)
+        self.entered("the optimizer", None)
+        bad = figures.judge()
         set_learning_rate(self.optimizer, rate)
-        self.optimizer.step()
+        guarded_step(self.optimizer, bad)
+        self.buffers.bring_back(bad)
         figures.depart()
         return figures
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        with torch.autocast(self.world.device.type, dtype=torch.bfloat16, enabled=self.rules.bf16):
-            outcome = self.module(batch)
-        return check_loss(outcome)
-
-    def _scaled(self, loss: Tensor, weighted: bool) -> Tensor:
-        """Wrapping averages over workers; this makes it an average over micro-batches too.
-
-        A sum of weighted losses is brought to the size of a mean over samples, whose exact
-        divisor, the weight of the whole global batch, is only known later.
-        """
-        return loss / (self.rules.micro_batch if weighted else self.rules.accumulation)
-
     def _correction(self, figures: Figures) -> Tensor:
-        """Turns ``mean over workers (sum of losses / micro_batch)`` into ``sum / weight``."""
+        """Turns ``mean over ranks (sum of losses / micro_batch)`` into ``sum / weight``."""
         weight = figures.weight()
         safe = torch.where(weight > 0, weight, 1.0)  # nothing counted: gradients are zero
-        return (self.rules.micro_batch * self.rules.batch_degree / safe).float()
+        return (self.micro_batch * self.layout.num_averaged / safe).float()
 
     def _clip(self, correction: Tensor | None) -> Tensor:
         """Correct and clip the gradients in one pass over them; returns their global norm.
@@ -104,15 +79,15 @@ class Stepper:
         The factor is that of ``torch.nn.utils.clip_grad_norm_``. Raises ``TypeError`` where a
         parameter has no gradient.
         """
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = [local_of(p.grad) for p in self.parameters.values() if p.grad is not None]
         if len(gradients) < len(self.parameters):
             raise self._unused()
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = self.norm()
         factor = correction
         if correction is not None:
             norm = norm * correction
-        if self.rules.max_norm > 0:
-            shrink = (self.rules.max_norm / (norm + 1e-6)).clamp(max=1.0)
+        if self.max_norm > 0:
+            shrink = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
             factor = shrink if correction is None else shrink * correction
         if factor is not None:
             torch._foreach_mul_(gradients, factor)
@@ -120,37 +95,9 @@ class Stepper:
 
     def _unused(self) -> TypeError:
         """One worker could go on, several could not; so none does, and it is said why."""
-        model = self.module.get_submodule("model" if self.world.size == 1 else "module.model")
-        names = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        names = [name for name, p in self.parameters.items() if p.grad is None]
         return TypeError(
             f"the loss does not depend on {', '.join(names[:5])}"
             f"{f' and {len(names) - 5} more parameters' if len(names) > 5 else ''}; "
             "use them, or call requires_grad_(False) on them in Job.model"
         )
-
-    def _unsynchronised(self) -> AbstractContextManager[Any]:
-        no_sync = getattr(self.module, "no_sync", nullcontext)
-        context: AbstractContextManager[Any] = no_sync()
-        return context
-
-
-def check_loss(outcome: Any) -> tuple[Tensor, Tensor | None]:
-    """A Job's loss as ``(mean, None)`` or ``(total, weight)``.
-
-    Raises ``TypeError`` for anything but a scalar tensor or two of them.
-    """
-    loss, weight = outcome if isinstance(outcome, tuple) and len(outcome) == 2 else (outcome, None)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise TypeError(
-            "loss(model, batch) must return a scalar tensor (a mean over samples) or a pair of "
-            f"scalar tensors (total, weight), not {_describe(outcome)}"
-        )
-    if weight is not None and (not isinstance(weight, Tensor) or weight.numel() != 1):
-        raise TypeError(f"the weight of a loss must be a scalar tensor, not {_describe(weight)}")
-    return loss.reshape(()), None if weight is None else weight.detach().reshape(())
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"

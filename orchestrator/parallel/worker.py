@@ -5,48 +5,43 @@ When it does which is decided in ``loop``.
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
 
 import numpy as np
 import torch
-from torch import nn
 
-from orchestrator.errors import AxisError, Problem, ResumeRefused
-from orchestrator.feed.cursor import Order
-from orchestrator.feed.loader import Loader, StepBatch
+from orchestrator.errors import Problem, ResumeRefused, StorageError
+from orchestrator.feed.cursor import Order, share
+from orchestrator.feed.loader import Loader
 from orchestrator.feed.store import SampleStore
+from orchestrator.feed.windows import NO_WINDOWS, Windows
 from orchestrator.job import Batch
-from orchestrator.parallel.channel import Channel, EvalRecord, Started, StepRecord
-from orchestrator.parallel.checkpoint import load_state, save_state
+from orchestrator.parallel.cadence import TimedCadence
+from orchestrator.parallel.channel import Channel, EvalRecord, Note, Started
+from orchestrator.parallel.checkpoint import load_state
 from orchestrator.parallel.evaluate import evaluate
-from orchestrator.parallel.figures import Figures
-from orchestrator.parallel.manifest import CHECKPOINTS, CheckpointManifest, folder_name
-from orchestrator.parallel.optimizer import build_optimizer
+from orchestrator.parallel.figures import Wishes
+from orchestrator.parallel.guard import Guard
+from orchestrator.parallel.layout import Layout
+from orchestrator.parallel.manifest import CheckpointManifest, parse_folder
+from orchestrator.parallel.optimizer import build_optimizer, create_state, state_bytes
+from orchestrator.parallel.pace import Pace
 from orchestrator.parallel.pinned import pinned_empty
+from orchestrator.parallel.saving import Saver
 from orchestrator.parallel.schedule import learning_rate
 from orchestrator.parallel.setup import TrainResult, TrainSetup
-from orchestrator.parallel.step import Stepper, StepRules
+from orchestrator.parallel.step import Stepper
+from orchestrator.parallel.underway import Seen, Taken, Underway
+from orchestrator.parallel.upkeep import collect_partial
+from orchestrator.parallel.watchdog import Watchdog
 from orchestrator.parallel.world import World, current_world, seed_all
-from orchestrator.parallel.wrap import agree_on_buffers
+from orchestrator.parallel.wrap import agree_on_buffers, build_engine, evaluating, lay
 from orchestrator.plan.dump import plan_hash
-from orchestrator.plan.mesh import Mesh, batch_rank_of, resolve_mesh
-from orchestrator.plan.sizes import BatchShape, batch_shape
-
-
-@dataclass(frozen=True)
-class _Underway:
-    """A step whose figures are not read yet."""
-
-    step: int
-    figures: Figures
-    rate: float
-    step_seconds: float
-    data_seconds: float
-    batch: StepBatch
+from orchestrator.plan.mesh import Mesh, batch_rank_of
+from orchestrator.plan.sizes import BatchShape, batch_shape, mesh_for
 
 
 class Worker:
@@ -58,38 +53,77 @@ class Worker:
         self.world: World = current_world(setup.device)
         if self.world.device.type == "cpu":
             torch.set_num_threads(training.threads)
-        self.mesh: Mesh = resolve_mesh(self.plan.model, self.world.size)
+        if self.world.is_first:
+            with suppress(StorageError):  # where nothing can be written, the next one says so
+                collect_partial(setup.run, setup.attempt)
+        self.mesh: Mesh = mesh_for(self.plan, self.world.size)
+        self.layout = Layout(self.mesh, self.world)
         self.shape: BatchShape = batch_shape(self.plan, self.world.size)
         self.batch_rank = batch_rank_of(self.mesh, self.world.rank)
         self.store = SampleStore.open(setup.store)
         self.order = Order(self.plan.seed, self.store.num_samples, self.plan.data.holdout)
         seed_all(self.plan.seed)
-        self.model: nn.Module = self.job.model().to(self.world.device)
-        self.optimizer = build_optimizer(self.model, training.optimizer)
+        model = self.job.model().to(self.world.device)
+        self.num_parameters = sum(p.numel() for p in model.parameters())
+        self.laid = lay(self.job, model, self.layout, self.plan.model)
+        self.engine = build_engine(self.laid, self.job, self.layout, self.plan, self.shape)
+        self.optimizer = build_optimizer(self.laid.parts.parameters(), training.optimizer)
         self.step, self.metrics, self.last = 0, dict[str, float](), setup.resume
+        self.windows: Windows = NO_WINDOWS
         if setup.resume is not None:
             self._resume(setup.resume)
-        rules = StepRules(
-            self.plan.seed,
-            self.shape.micro_batch,
-            self.shape.accumulation,
-            self.mesh.batch_degree,
-            training.max_norm,
-            training.precision == "bf16",
+        else:
+            create_state(self.optimizer)
+        self.saver = Saver(
+            setup.run,
+            self.laid.parts,
+            self.optimizer,
+            self.world,
+            channel,
+            asynchronous=self.plan.coordination.checkpoint.asynchronous,
         )
-        self.stepper = Stepper(self.job, self.model, self.optimizer, self.mesh, self.world, rules)
+        self.saver.prepare()
+        self.stepper = Stepper(
+            self.laid,
+            self.engine,
+            self.optimizer,
+            self.layout,
+            self.shape.micro_batch,
+            training.max_norm,
+        )
         # An accelerator works through a queue, which reading a step's own figures would drain.
         self.lag = 1 if self.world.device.type == "cuda" else 0
-        self.underway: deque[_Underway] = deque()
+        self.guard = Guard(training.non_finite, num_rollbacks=len(self.windows.passed))
+        self.underway = Underway(channel, self.guard, training.global_batch)
+        settings = self.plan.coordination
+        self.watch = Watchdog(
+            self.world.rank,
+            channel,
+            settings.hang_timeout,
+            max(settings.start_timeout, settings.hang_timeout),
+        )
+        self.stepper.entered = self.watch.enter
+        self.pace = Pace(channel, self._cadence())
+
+    def _cadence(self) -> TimedCadence | None:
+        """One clock says when ``every: auto`` is due: the first worker's."""
+        settings = self.plan.coordination.checkpoint
+        if settings.every != "auto" or not self.world.is_first:
+            return None
+        size = state_bytes(self.laid.parts.parameters().values(), self.plan.training.optimizer)
+        return TimedCadence(settings.mtbf, self.setup.failures, size)
 
     def _resume(self, folder: str) -> None:
-        manifest = load_state(self.setup.run.child(folder), self.model, self.optimizer, self.world)
+        manifest = load_state(
+            self.setup.run.child(folder), self.laid.parts, self.optimizer, self.world
+        )
+        self.windows = Windows.of(manifest.skipped)
         self._check_same_samples(manifest, folder)
         self.step, self.metrics = manifest.step, dict(manifest.metrics)
 
     def _check_same_samples(self, manifest: CheckpointManifest, folder: str) -> None:
         """The position in the order of samples must mean what it meant."""
-        expected = manifest.step * self.plan.training.global_batch
+        expected = self._consumed(manifest.step)
         same = (manifest.consumed, manifest.seed) == (expected, self.plan.seed)
         if same and manifest.store_hash == self.store.manifest.content_hash:
             return
@@ -118,7 +152,7 @@ class Worker:
             steps=self.plan.training.steps,
             num_train=self.order.num_train,
             num_holdout=self.order.num_holdout,
-            num_parameters=sum(p.numel() for p in self.model.parameters()),
+            num_parameters=self.num_parameters,
             **asdict(self.shape),
         )
 
@@ -134,48 +168,75 @@ class Worker:
             first_step=self.step,
             last_step=self.plan.training.steps,
             prefetch=self.plan.training.prefetch,
+            windows=self.windows,
             allocate=pinned_empty if self.world.device.type == "cuda" else np.empty,
         )
 
-    def take_step(self, loader: Loader) -> bool:
-        """One optimizer step; whether a worker wants to stop, as far as that is known."""
+    def take_step(self, loader: Loader) -> Seen:
+        """One optimizer step; what follows from it, as far as that is known."""
+        self.watch.begin(f"step {self.step + 1}")
+        self.watch.enter("waiting for samples")
         begun, stalled = time.perf_counter(), loader.stall_seconds
         batch = next(loader)
         data_seconds = loader.stall_seconds - stalled
-        first = (self.step * self.mesh.batch_degree + self.batch_rank) * self.shape.per_worker
         training = self.plan.training
+        turns = share(self.step, training.global_batch, self.batch_rank, self.mesh.batch_degree)
+        first = self.windows.position(turns[0])
         rate = learning_rate(
             training.schedule, training.optimizer.lr, self.step + 1, training.steps
         )
         inputs = [self._on_device(columns) for columns in batch.micro_batches]
-        stop = self.channel.stop_requested()
-        figures = self.stepper.step(first, inputs, rate, stop)
+        wishes = Wishes(self.channel.stop_requested(), self.pace.due(), self.saver.failed)
+        figures = self.stepper.step(first, inputs, rate, wishes)
         self.step += 1
         seconds = time.perf_counter() - begun
-        self.underway.append(_Underway(self.step, figures, rate, seconds, data_seconds, batch))
-        return self.read_figures(keep=self.lag)
+        self.underway.add(Taken(self.step, figures, rate, seconds, data_seconds, batch.ids))
+        seen = self.read_figures(keep=self.lag)
+        self.watch.rest()
+        self.pace.step_taken(self.step, seconds, self.saver.committed)
+        return seen
 
-    def read_figures(self, keep: int) -> bool:
-        """Report all steps under way but the last ``keep``; whether a worker wants to stop."""
-        stop = False
-        while len(self.underway) > keep:
-            done = self.underway.popleft()
-            read = done.figures.read()
-            record = StepRecord(
-                step=done.step,
-                loss=read.loss,
-                weight=read.weight,
-                grad_norm=read.gradient_norm,
-                lr=done.rate,
-                step_seconds=done.step_seconds,
-                data_seconds=done.data_seconds,
-                num_samples=self.plan.training.global_batch,
-                ids=done.batch.ids,
-            )
-            self.channel.report(record)
-            _check_finite(record)
-            stop = stop or read.stop
-        return stop
+    def read_figures(self, keep: int) -> Seen:
+        """Report all steps under way but the last ``keep``; what follows from them.
+
+        Raises on all workers what went wrong with a checkpoint under way, and the guard's error
+        where the run is to end.
+        """
+        seen = self.underway.read(keep)
+        if seen.give_up or seen.halt:
+            self.await_checkpoint()
+        if seen.halt:
+            key = parse_folder(self.last or "")
+            raise self.guard.error(key[0] if key else None)
+        return seen
+
+    def roll_back(self) -> None:
+        """Take back all state to the last checkpoint, and pass over the samples of the bad steps.
+
+        All workers call it together. Raises the guard's error where there is no checkpoint.
+        """
+        self.await_checkpoint()  # one that is under way is the last
+        if self.last is None:
+            raise self.guard.error(None)
+        bad = tuple(self.guard.streak)
+        batch = self.plan.training.global_batch
+        windows = self.windows.passing_over((bad[0].step - 1) * batch, bad[-1].step * batch)
+        taken = self.step
+        self.underway.forget()
+        self._resume(self.last)
+        self.windows = windows
+        self.guard.rolled_back()
+        self.pace.rolled_back()
+        text = (
+            f"rolled back from step {taken} to step {self.step}; {batch * len(bad)} samples of "
+            f"steps {bad[0].step} to {bad[-1].step} are passed over "
+            f"({self.guard.num_rollbacks} of {self.guard.rule.max_rollbacks} rollbacks)"
+        )
+        self.channel.note(Note("rolled-back", self.step, text))
+
+    def _consumed(self, step: int) -> int:
+        """Samples used up by so many steps, those passed over included."""
+        return step * self.plan.training.global_batch + self.windows.num_passed
 
     def evaluate(self) -> dict[str, float]:
         """Metrics on held-out samples, reported; empty where the plan wants none."""
@@ -183,52 +244,55 @@ class Worker:
         if not len(ids):
             return {}
         begun = time.perf_counter()
-        metrics = evaluate(
-            self.job,
-            self.model,
-            ids,
-            lambda part: self._on_device(self.store.take(part)),
-            self.shape.micro_batch,
-            self.world,
-            self.stepper.rules.bf16,
-        )
+        self.watch.begin(f"the evaluation after step {self.step}")
+        with evaluating(self.laid.modules):
+            metrics = evaluate(
+                self.engine,
+                ids,
+                lambda part: self._on_device(self.store.take(part)),
+                self.shape.micro_batch,
+                self.layout,
+            )
         seconds = time.perf_counter() - begun
+        self.watch.begin(f"the checkpoint after step {self.step}")
         self.channel.evaluated(EvalRecord(self.step, metrics, len(ids), seconds))
         return metrics
 
-    def checkpoint(self, evaluating: bool) -> None:
-        """Write the state and have it committed; returns on all workers when it exists."""
-        agree_on_buffers(self.model, self.world)
-        metrics = self.evaluate() if evaluating else {}
-        self.channel.saving()
+    def save(self, evaluating: bool) -> None:
+        """A checkpoint, watched over, and its cost noted."""
+        self.await_checkpoint()  # the one before, which has a deadline of its own
+        self.pace.hear(self.step, self.saver.committed)
         begun = time.perf_counter()
-        folder = f"{CHECKPOINTS}/{folder_name(self.step, self.setup.attempt)}"
-        files = save_state(self.setup.run.child(folder), self.model, self.optimizer, self.world)
-        manifest = CheckpointManifest(
-            step=self.step,
-            attempt=self.setup.attempt,
-            consumed=self.step * self.plan.training.global_batch,
-            seed=self.plan.seed,
-            plan_hash=plan_hash(self.plan),
-            store_hash=self.store.manifest.content_hash,
-            mesh=asdict(self.mesh),
-            metrics=metrics,
-            files=files,
-            seconds=time.perf_counter() - begun,
-        )
-        refusal = self._commit(manifest) if self.world.is_first else None
-        refusal = self.world.from_first(refusal)
-        if refusal is not None:
-            raise refusal
-        self.last, self.metrics = folder, metrics
+        self.watch.begin(f"the checkpoint after step {self.step}")
+        self.checkpoint(evaluating)
+        self.watch.rest()
+        self.pace.saved(self.step, time.perf_counter() - begun, self.saver.committed)
 
-    def _commit(self, manifest: CheckpointManifest) -> AxisError | None:
-        """Refusals are told to the other workers instead of leaving them waiting."""
-        try:
-            self.channel.commit(manifest)
-        except AxisError as error:
-            return error
-        return None
+    def checkpoint(self, evaluating: bool) -> None:
+        """Take a checkpoint of the state as it is now; training may go on before it exists."""
+        agree_on_buffers(self.laid.modules, self.layout)
+        metrics = self.evaluate() if evaluating else {}
+        self.saver.begin(
+            CheckpointManifest(
+                step=self.step,
+                attempt=self.setup.attempt,
+                consumed=self._consumed(self.step),
+                skipped=self.windows.passed,
+                seed=self.plan.seed,
+                plan_hash=plan_hash(self.plan),
+                store_hash=self.store.manifest.content_hash,
+                mesh=asdict(self.mesh),
+                metrics=metrics,
+            )
+        )
+
+    def await_checkpoint(self) -> None:
+        """Return on all workers when the checkpoint under way exists; raises why it does not."""
+        self.watch.begin(f"the end of a checkpoint under way at step {self.step}")
+        saved = self.saver.finish()
+        self.watch.rest()
+        if saved is not None:
+            self.last, self.metrics = saved.folder, dict(saved.metrics)
 
     def result(self, stopped: bool) -> TrainResult:
         """Where things stand."""
@@ -240,13 +304,3 @@ class Worker:
         if device.type == "cpu":
             return tensors
         return {name: t.to(device, non_blocking=True) for name, t in tensors.items()}
-
-
-def _check_finite(record: StepRecord) -> None:
-    if math.isfinite(record.loss) and math.isfinite(record.grad_norm):
-        return
-    raise AxisError(
-        f"step {record.step}: the loss is {record.loss:g} and the gradient norm "
-        f"{record.grad_norm:g}; nothing after the last checkpoint is kept. A smaller "
-        "training.optimizer.lr, a longer training.schedule.warmup or a training.max_norm may help"
-    )

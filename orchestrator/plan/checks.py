@@ -11,12 +11,17 @@ from dataclasses import dataclass
 
 from orchestrator.errors import Problem
 from orchestrator.plan.data import PythonSource
-from orchestrator.plan.mesh import filling, two_rests
+from orchestrator.plan.mesh import two_rests
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.promotion import check_promotion
 from orchestrator.plan.refusal import Refusal
 from orchestrator.plan.resources import Resources
-from orchestrator.plan.sizes import legal_workers, nearest_counts, why_not
+from orchestrator.plan.sizes import (
+    fillable,
+    legal_workers,
+    nearest_ranges,
+    why_not,
+)
 from orchestrator.plan.wording import choice
 
 _MOST_REASONS = 3
@@ -54,23 +59,20 @@ def check_rest(plan: Plan) -> Iterator[Problem]:
 
 
 def check_mesh(plan: Plan) -> Iterator[Problem]:
-    """Some number of workers within the range fills the mesh."""
-    workers = plan.training.workers
-    if two_rests(plan.model) is None and not filling(plan.model, workers.min, workers.max):
-        yield _no_count(plan, "fills the mesh", [])
+    """There is a mesh for some number of workers within the range."""
+    if two_rests(plan.model) is None and not fillable(plan):
+        yield _no_count(plan, "fills the mesh", batch_matters=False)
 
 
 def check_batch(plan: Plan) -> Iterator[Problem]:
     """Some number of workers that fills the mesh shares the batch evenly."""
-    workers = plan.training.workers
     if two_rests(plan.model) is not None or legal_workers(plan):
         return
-    if filling(plan.model, workers.min, workers.max):
-        near = [str(count) for count in nearest_counts(plan, workers.max)]
-        yield _no_count(plan, "fits the mesh and the batch", near)
+    if fillable(plan):
+        yield _no_count(plan, "fits the mesh and the batch", batch_matters=True)
 
 
-def _no_count(plan: Plan, aim: str, near: list[str]) -> Problem:
+def _no_count(plan: Plan, aim: str, batch_matters: bool) -> Problem:
     """No number of workers within the range does what is asked: why not, and which would."""
     workers = plan.training.workers
     counts = {*range(workers.min, min(workers.max, workers.min + _MOST_REASONS)), workers.max}
@@ -81,11 +83,12 @@ def _no_count(plan: Plan, aim: str, near: list[str]) -> Problem:
     reasons = [f"{count}: {said.arithmetic or said.what}" for count, said in refusals]
     if len(counts) < workers.max - workers.min + 1:
         reasons.insert(-1, "…")
+    wider = [f"[{low}, {high}]" for low, high in nearest_ranges(plan, batch_matters)]
     return Problem(
         "training.workers",
         f"no number of workers from {workers.min} to {workers.max} {aim}",
         "; ".join(reasons),
-        f"training.workers={choice(near)}" if near else refusals[-1][1].works,
+        f"training.workers={choice(wider)}" if wider else refusals[-1][1].works,
     )
 
 

@@ -22,10 +22,17 @@ class Checkpoint(Section):
     """When the state of training is committed, and how long it is kept."""
 
     every: CountOrAuto = "auto"
-    """Steps between two checkpoints; ``auto`` spreads eight over the run. The last step always
-    has one."""
+    """Steps between two checkpoints; ``auto`` finds the interval that costs least, from what a
+    checkpoint costs and how often something fails. The last step always has one."""
     keep: Annotated[int, Field(ge=1)] = 3
-    """The newest so many are kept, and the best one besides."""
+    """The newest so many are kept."""
+    keep_best: Annotated[int, Field(ge=1)] = 1
+    """And so many of the best."""
+    asynchronous: bool = True
+    """Train on while a checkpoint is written; only the copy to host memory is waited for."""
+    mtbf: Deadline = 86_400.0
+    """Mean time between failures of the whole run, for ``every: auto``, until the run has failures
+    of its own to count."""
 
 
 class Restarts(Section):
@@ -56,5 +63,7 @@ class Coordination(Section):
     """How often each cause of a restart is forgiven."""
     stop_timeout: Deadline = 60.0
     """How long a stop may take: the step under way and a last checkpoint."""
+    hang_timeout: Deadline = 600.0
+    """How long a step may take on any worker before the group is restarted (cause ``hang``)."""
     start_timeout: Deadline = 300.0
     """How long workers may take from being placed to their first finished step."""

@@ -13,6 +13,9 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.section import Section
 from orchestrator.plan.yaml_dialect import PlanDumper
 
+PLAN_FILE = "plan.yaml"
+"""The plan a run began with, resolved, in the run's folder."""
+
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 

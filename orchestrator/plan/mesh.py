@@ -91,23 +91,6 @@ def has_rest(model: Model) -> bool:
     return any(getattr(model, name) == -1 for name in DIMENSIONS)
 
 
-def filling(model: Model, lowest: int, highest: int) -> bool:
-    """Whether some number of workers from ``lowest`` to ``highest`` fills the mesh."""
-    fixed = fixed_size(model)
-    if not has_rest(model):
-        return lowest <= fixed <= highest and _fills(model, fixed)
-    first = -(-max(lowest, 1) // fixed) * fixed
-    return any(_fills(model, count) for count in range(first, highest + 1, fixed))
-
-
-def _fills(model: Model, workers: int) -> bool:
-    try:
-        resolve_mesh(model, workers)
-    except Refusal:
-        return False
-    return True
-
-
 def rank_of(mesh: Mesh, coordinate: Mapping[str, int]) -> int:
     """The rank at a coordinate: one index for each of ``DIMENSIONS``.
 

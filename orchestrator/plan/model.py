@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -46,6 +46,13 @@ class Model(Section):
     """cp: ranks over which a sequence is split."""
     expert: Annotated[int, Field(ge=1)] = 1
     """ep: ranks over which experts are spread; reuses ranks of dp, fsdp and cp."""
+    pipeline_schedule: Literal["gpipe", "1f1b", "interleaved-1f1b"] = "1f1b"
+    """The order of micro-batches in a pipeline."""
+    virtual_stages: Annotated[int, Field(ge=1)] = 2
+    """Stages that each pipeline rank holds, with the interleaved schedule."""
+    activation_checkpoint: Literal["none", "selective", "full"] = "none"
+    """What the backward pass computes again instead of keeping: nothing; all but the results of
+    matrix products and attention; or each block whole. Changes memory and speed alone."""
 
     @model_validator(mode="before")
     @classmethod

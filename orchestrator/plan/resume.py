@@ -12,8 +12,10 @@ from typing import Any
 
 from orchestrator.errors import Problem
 from orchestrator.plan.dump import plan_values
+from orchestrator.plan.mesh import SHORT_NAMES
+from orchestrator.plan.model import Model
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.wording import show
+from orchestrator.plan.wording import choice, show
 
 COMPUTED: tuple[str, ...] = (
     "version",
@@ -32,6 +34,9 @@ COMPUTED: tuple[str, ...] = (
 
 FREE: tuple[str, ...] = ("data.tasks", "data.resources", "data.max_bad_files")
 """Fields within these that do not."""
+
+RESEEDING: tuple[str, ...] = ("tensor", "pipeline", "context")
+"""Degrees on which the random numbers depend that a model draws in training."""
 
 _ABSENT = object()
 
@@ -94,6 +99,12 @@ def _show(value: Any) -> str:
 
 
 def _notes(old: Plan, new: Plan) -> Iterator[str]:
+    yield from _steps_note(old, new)
+    yield from _mesh_note(old, new)
+    yield from _limits_note(old, new)
+
+
+def _steps_note(old: Plan, new: Plan) -> Iterator[str]:
     before, after = old.training.steps, new.training.steps
     if before == after:
         return
@@ -102,3 +113,35 @@ def _notes(old: Plan, new: Plan) -> Iterator[str]:
     if decay != "none":
         note += f"; the {decay} decay of the learning rate now ends at step {after}"
     yield note
+
+
+def _mesh_note(old: Plan, new: Plan) -> Iterator[str]:
+    """A change of how the model is laid over workers reshards the checkpoint; nothing is lost."""
+    then, now = _cut(old.model), _cut(new.model)
+    changed = [
+        f"model.{name} {then[name]} → {now[name]}" for name in now if then[name] != now[name]
+    ]
+    if changed:
+        yield f"{', '.join(changed)}: the checkpoint is resharded; batch and order stay the same"
+    random = [f"model.{name}" for name in RESEEDING if then[name] != now[name]]
+    if old.training.micro_batch != new.training.micro_batch:
+        random.append("training.micro_batch")
+    if random:
+        yield (
+            "random numbers that the model draws in training (dropout) are others than before: "
+            f"they depend on {choice(random, 'and')}"
+        )
+
+
+def _cut(model: Model) -> dict[str, int]:
+    return {name: getattr(model, name) for name in SHORT_NAMES}
+
+
+def _limits_note(old: Plan, new: Plan) -> Iterator[str]:
+    """From here on other steps are skipped, or a run ends where it went on."""
+    before, after = old.training.non_finite, new.training.non_finite
+    if before != after:
+        yield (
+            f"training.non_finite changed: {before.max_skips} skips, then {before.then} → "
+            f"{after.max_skips} skips, then {after.then}; it counts from here on"
+        )

@@ -71,6 +71,14 @@ def _number(expected: str) -> Callable[[_Found], Sentence]:
     return say
 
 
+def _boolean(found: _Found) -> Sentence:
+    # What other dialects of YAML take for a boolean is text here, or a number.
+    words = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
+    return f"expected true or false, not {show(found.value)}", words.get(
+        str(found.value).lower(), ""
+    )
+
+
 def _text(found: _Found) -> Sentence:
     quoted = f'"{found.value}"' if isinstance(found.value, (int, float)) else ""
     return f"expected text, not {show(found.value)}", quoted
@@ -113,6 +121,7 @@ _SENTENCES: dict[str, Callable[[_Found], Sentence]] = {
     "int_type": _number("a whole number"),
     "int_from_float": _number("a whole number"),
     "float_type": _number("a number"),
+    "bool_type": _boolean,
     "string_type": _text,
     "model_type": _section,
     "model_attributes_type": _section,

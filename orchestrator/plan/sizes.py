@@ -1,4 +1,4 @@
-"""Which worker counts can carry a plan out, and how is a batch cut at each of them?
+"""Which worker counts can carry a plan out, on which mesh, and how is a batch cut at each?
 
 The global batch B stays what the plan says at every count K; gradient accumulation absorbs
 the difference: ``B = D·b = D·m·a`` with D batch ranks, b samples per rank and step, micro-batches
@@ -7,11 +7,21 @@ of m samples and a of them accumulated. Knows nothing of the nodes that are ther
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from orchestrator.plan.mesh import Mesh, fixed_size, has_rest, resolve_mesh
+from orchestrator.plan.elastic import can_change, counts_between, elastic_mesh, kept_size
+from orchestrator.plan.mesh import Mesh, fixed_size, resolve_mesh
+from orchestrator.plan.microbatches import (
+    auto_accumulation,
+    can_cut,
+    nearest_sizes,
+    schedule_problem,
+    uncuttable,
+    unsuitable,
+)
 from orchestrator.plan.model import Model
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.refusal import Refusal
@@ -30,48 +40,91 @@ class BatchShape:
     micro_batch: int
     """m: samples of one forward pass."""
     accumulation: int
-    """a: forward and backward passes of one step."""
+    """a: forward and backward passes of one step; in a pipeline, its micro-batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizing:
+    """All that decides whether a count is legal, hashable. A plan with one fixed count must fill
+    it exactly; an elastic one may change ``replicate`` and ``shard``."""
+
+    model: Model
+    batch: int
+    micro: int | Literal["auto"]
+    elastic: bool
+
+    def mesh(self, workers: int) -> Mesh:
+        if self.elastic:
+            return elastic_mesh(self.model, workers)
+        return resolve_mesh(self.model, workers)
+
+    def between(self, lowest: int, highest: int) -> range:
+        return counts_between(self.model, self.elastic, lowest, highest)
+
+    def sharing(self, lowest: int, highest: int) -> Iterable[int]:
+        """``between``, but for counts that a division alone rules out; there may be thousands."""
+        counts = self.between(lowest, highest)
+        if not can_change(self.model):
+            return counts
+        size = kept_size(self.model)
+        return (count for count in counts if self.batch % (count // size) == 0)
+
+    def fills(self, workers: int) -> bool:
+        try:
+            self.mesh(workers)
+        except Refusal:
+            return False
+        return True
+
+    def fits(self, workers: int) -> bool:
+        if not self.fills(workers):
+            return False
+        mesh = self.mesh(workers)
+        share, left = divmod(self.batch, mesh.batch_degree)
+        if left or not share:
+            return False
+        if self.micro == "auto":
+            return can_cut(self.model, mesh, share)
+        passes, left = divmod(share, self.micro)
+        return left == 0 and schedule_problem(self.model, mesh, passes) is None
+
+
+def mesh_for(plan: Plan, workers: int) -> Mesh:
+    """The mesh that ``plan`` is carried out on with ``workers`` workers.
+
+    A fixed plan's degrees must fill them exactly; an elastic one spends the difference on
+    ``replicate`` and ``shard`` (``elastic_mesh``). Raises ``Refusal`` (a ``ValueError``) with
+    every factor where there is none.
+    """
+    return _sizing(plan).mesh(workers)
 
 
 def legal_workers(plan: Plan) -> tuple[int, ...]:
     """The counts within ``training.workers`` that can carry the plan out, ascending.
 
-    A count is legal where the mesh fills it, the batch ranks divide the global batch, and an
-    explicit micro-batch divides the share of one rank. Empty if none is.
+    A count is legal where there is a mesh for it, the batch ranks divide the global batch, the
+    micro-batches divide the share of one rank, and a pipeline's schedule can run them. Empty if
+    none is.
     """
-    return legal_between(plan, plan.training.workers.min, plan.training.workers.max)
+    span = plan.training.workers
+    return _legal(_sizing(plan), span.min, span.max)
 
 
-def legal_between(plan: Plan, lowest: int, highest: int) -> tuple[int, ...]:
-    """The legal counts from ``lowest`` to ``highest``, both included, ascending."""
-    training = plan.training
-    return _legal(plan.model, training.global_batch, training.micro_batch, lowest, highest)
+def fixed_between(plan: Plan, lowest: int, highest: int) -> tuple[int, ...]:
+    """The counts from ``lowest`` to ``highest``, both included, that this plan could name as its
+    one number of workers, ascending."""
+    return _legal(_sizing(plan, elastic=False), lowest, highest)
+
+
+def fillable(plan: Plan) -> bool:
+    """Whether there is a mesh for some count within ``training.workers``, batches left aside."""
+    span, sizing = plan.training.workers, _sizing(plan)
+    return any(sizing.fills(count) for count in sizing.between(span.min, span.max))
 
 
 def fits(plan: Plan, workers: int) -> bool:
     """Whether ``workers`` is a legal count of this plan, its range left aside."""
-    return _fits(plan.model, plan.training.global_batch, plan.training.micro_batch, workers)
-
-
-@lru_cache(maxsize=256)  # asked for again for every count that is shown
-def _legal(
-    model: Model, batch: int, micro: int | Literal["auto"], lowest: int, highest: int
-) -> tuple[int, ...]:
-    fixed = fixed_size(model)
-    if not has_rest(model):
-        return (fixed,) if lowest <= fixed <= highest and _fits(model, batch, micro, fixed) else ()
-    first = -(-max(lowest, 1) // fixed) * fixed
-    counts = range(first, highest + 1, fixed)
-    return tuple(count for count in counts if _fits(model, batch, micro, count))
-
-
-def _fits(model: Model, batch: int, micro: int | Literal["auto"], workers: int) -> bool:
-    try:
-        mesh = resolve_mesh(model, workers)
-    except Refusal:
-        return False
-    share, left = divmod(batch, mesh.batch_degree)
-    return share > 0 and left == 0 and (micro == "auto" or share % micro == 0)
+    return _sizing(plan).fits(workers)
 
 
 def batch_shape(plan: Plan, workers: int) -> BatchShape:
@@ -79,24 +132,27 @@ def batch_shape(plan: Plan, workers: int) -> BatchShape:
 
     ``micro_batch: auto`` is the share of one batch rank at the largest legal count, so that a
     forward pass never needs more memory than there; at a smaller count whose share that does
-    not divide, the largest divisor below it. Raises ``Refusal`` (a ``ValueError``) for a count
+    not divide, the largest divisor below it. In a pipeline it is smaller, so that there are
+    enough micro-batches to keep its ranks busy. Raises ``Refusal`` (a ``ValueError``) for a count
     that is not legal.
     """
-    mesh = resolve_mesh(plan.model, workers)
-    refusal = batch_refusal(plan, mesh) or micro_refusal(plan, mesh)
+    refusal = why_not(plan, workers)
     if refusal is not None:
         raise refusal
+    mesh = mesh_for(plan, workers)
     share = plan.training.global_batch // mesh.batch_degree
     micro = plan.training.micro_batch
     if micro == "auto":
-        micro = _largest_divisor(share, _smallest_share(plan, share))
-    return BatchShape(share, micro, share // micro)
+        passes = auto_accumulation(plan.model, mesh, share, _smallest_micro(plan, share))
+    else:
+        passes = share // micro
+    return BatchShape(share, share // passes, passes)
 
 
 def why_not(plan: Plan, workers: int) -> Refusal | None:
     """Why ``workers`` is not a legal count of this plan; ``None`` if it is."""
     try:
-        mesh = resolve_mesh(plan.model, workers)
+        mesh = mesh_for(plan, workers)
     except Refusal as refusal:
         return refusal
     return batch_refusal(plan, mesh) or micro_refusal(plan, mesh)
@@ -123,42 +179,71 @@ def batch_refusal(plan: Plan, mesh: Mesh) -> Refusal | None:
 
 
 def micro_refusal(plan: Plan, mesh: Mesh) -> Refusal | None:
-    """An explicit micro-batch does not divide the share of one batch rank; or ``None``."""
-    micro = plan.training.micro_batch
-    share = plan.training.global_batch // mesh.batch_degree
-    if micro == "auto" or (share and share % micro == 0):
-        return None
-    below = _largest_divisor(share, micro)
-    above = next((d for d in range(micro + 1, share + 1) if share % d == 0), None)
-    sizes = [str(size) for size in (below, above) if size is not None]
+    """Micro-batches that do not divide the share of one batch rank, or do not suit the pipeline's
+    schedule; or ``None``. The global batch must divide over the batch ranks."""
+    batch, micro = plan.training.global_batch, plan.training.micro_batch
+    refusal = uncuttable(plan.model, mesh, batch, micro)
+    if refusal is not None or micro == "auto":
+        return refusal
+    share = batch // mesh.batch_degree
+    if share % micro == 0:
+        return unsuitable(plan.model, mesh, batch, micro)
+    near = nearest_sizes(plan.model, mesh, share, micro)
     return Refusal(
-        f"micro-batches of {micro} do not divide the {share} samples of each worker",
-        f"{plan.training.global_batch} / {mesh.batch_degree} = {share}, "
+        f"micro-batches of {micro} do not divide the {share} samples of each batch rank",
+        f"global batch {batch} / (replicate {mesh.replicate} · shard {mesh.shard}) = {share}, "
         f"and {share} = {micro}·{share // micro} + {share % micro}",
-        f"training.micro_batch={choice([*sizes, 'auto'])}",
+        f"training.micro_batch={choice([*near, 'auto'])}",
     )
 
 
 def nearest_counts(plan: Plan, workers: int) -> list[int]:
-    """The nearest legal counts below and above ``workers``, the plan's range left aside."""
+    """The nearest counts below and above ``workers`` that the plan could name as its one number
+    of workers."""
     fixed = fixed_size(plan.model)
     lowest = max(1, workers - _SEARCHED_COUNTS)
     # With more batch ranks than samples no count is legal, so there is no use in going on.
     highest = min(workers + _SEARCHED_COUNTS, max(workers, plan.training.global_batch) * fixed)
-    found = [
-        next((count for count in candidates if count % fixed == 0 and fits(plan, count)), None)
-        for candidates in (range(workers - 1, lowest - 1, -1), range(workers + 1, highest + 1))
-    ]
-    return [count for count in found if count is not None]
+    sizing = _sizing(plan, elastic=False)
+    down = _first(sizing.fits, reversed(sizing.between(lowest, workers - 1)))
+    up = _first(sizing.fits, sizing.between(workers + 1, highest))
+    return [count for count in (down, up) if count is not None]
 
 
-def _smallest_share(plan: Plan, share: int) -> int:
+def nearest_ranges(plan: Plan, batch_matters: bool = True) -> list[tuple[int, int]]:
+    """The plan's range of workers made wider until it holds a legal count: downwards, upwards.
+
+    Without ``batch_matters``, a count for which there is a mesh.
+    """
+    span, sizing = plan.training.workers, _sizing(plan)
+    accepts = sizing.fits if batch_matters else sizing.fills
+    lowest = max(1, span.min - _SEARCHED_COUNTS)
+    below = _first(accepts, reversed(sizing.between(lowest, span.min - 1)))
+    above = _first(accepts, sizing.between(span.max + 1, span.max + _SEARCHED_COUNTS))
+    down = [] if below is None else [(below, span.max)]
+    return down if above is None else [*down, (span.min, above)]
+
+
+def _first(accepts: Callable[[int], bool], counts: Iterable[int]) -> int | None:
+    return next((count for count in counts if accepts(count)), None)
+
+
+def _sizing(plan: Plan, elastic: bool | None = None) -> _Sizing:
+    training = plan.training
+    changes = training.workers.elastic if elastic is None else elastic
+    return _Sizing(plan.model, training.global_batch, training.micro_batch, changes)
+
+
+@lru_cache(maxsize=256)  # asked for again for every count that is shown
+def _legal(sizing: _Sizing, lowest: int, highest: int) -> tuple[int, ...]:
+    return tuple(count for count in sizing.sharing(lowest, highest) if sizing.fits(count))
+
+
+def _smallest_micro(plan: Plan, share: int) -> int:
+    """m of ``auto`` at the largest legal count, where a rank's share is smallest."""
     legal = legal_workers(plan)
     if not legal:
         return share
-    largest = resolve_mesh(plan.model, legal[-1])
-    return plan.training.global_batch // largest.batch_degree
-
-
-def _largest_divisor(number: int, at_most: int) -> int:
-    return next(d for d in range(min(number, at_most), 0, -1) if number % d == 0)
+    mesh = mesh_for(plan, legal[-1])
+    smallest = plan.training.global_batch // mesh.batch_degree
+    return smallest // auto_accumulation(plan.model, mesh, smallest, smallest)

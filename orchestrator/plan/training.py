@@ -64,6 +64,18 @@ class Evaluate(Section):
     """At most so many held-out samples, the same ones each time; 0 turns evaluation off."""
 
 
+class NonFinite(Section):
+    """What happens when a loss or a gradient norm is not a finite number."""
+
+    max_skips: Annotated[int, Field(ge=0)] = 3
+    """So many such steps in a row are skipped: their samples are used up, nothing is learned."""
+    then: Literal["stop", "rollback"] = "stop"
+    """After that: end with exit code 1, or go back to the last checkpoint and pass over the
+    samples of these steps."""
+    max_rollbacks: Annotated[int, Field(ge=1)] = 2
+    """So many rollbacks in a run; the next one ends it."""
+
+
 class Training(Section):
     """Gradient descent on workers that together take one global batch a step."""
 
@@ -86,6 +98,8 @@ class Training(Section):
     """The learning rate over steps."""
     max_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are clipped to this global norm; 0 turns clipping off."""
+    non_finite: NonFinite = NonFinite()
+    """Steps whose loss or gradient norm is not a finite number."""
     evaluate: Evaluate = Evaluate()
     """Evaluation on held-out samples."""
     prefetch: Annotated[int, Field(ge=1)] = 4

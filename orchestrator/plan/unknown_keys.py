@@ -36,6 +36,10 @@ BROUGHT_ALONG = {
     "pipeline_parallel_degree": "pipeline",
     "context_parallel_degree": "context",
     "expert_parallel_degree": "expert",
+    "pipeline_parallel_schedule": "pipeline_schedule",
+    "pipeline_parallel_microbatch_size": "micro_batch",
+    "num_stages": "virtual_stages",
+    "num_virtual_stages": "virtual_stages",
 }
 """What Ray, torch and torchtitan call things, and what a plan calls them."""
 
@@ -63,6 +67,10 @@ def unknown_key(path: TreePath, kind: str | None) -> tuple[Problem, tuple[str, .
         what = "is planned for a later version; this one does not know it"
         return Problem(where, what, works=f"a plan without {name}"), ()
     siblings = names_in(section, kind)
+    bare, colon, value = name.partition(":")
+    if colon and bare in siblings:
+        works = f"{bare}: {value}, with a space after the colon"
+        return Problem(where, "there is no such key", works=works), ()
     meant = meant_paths(section, name, siblings)
     if not meant:
         keys = f"the keys of {section or 'a plan'} are {', '.join(siblings)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 KIND_WORDS = {
     "NoneType": "nothing (null)",
@@ -33,11 +33,11 @@ def fold(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def choice(options: Sequence[str]) -> str:
+def choice(options: Sequence[str], word: Literal["or", "and"] = "or") -> str:
     """``a, b or c``."""
     if len(options) < 2:
         return "".join(options)
-    return f"{', '.join(options[:-1])} or {options[-1]}"
+    return f"{', '.join(options[:-1])} {word} {options[-1]}"
 
 
 def either(ways: Sequence[str]) -> str:

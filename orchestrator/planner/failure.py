@@ -1,6 +1,6 @@
 """What do failures cost, and how often should state be saved?
 
-Pure functions of numbers, with nothing but the standard library behind them. Times are seconds,
+Pure functions of numbers; those for the interval itself are of ``plan.cadence``. Times are seconds,
 rates are failures per 1000 node-days, a node is one machine however many devices it has. They do
 not know where a rate comes from, nor how a checkpoint is written.
 
@@ -13,6 +13,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+from orchestrator.plan.cadence import daly_interval, goodput, young_interval
+
+__all__ = [
+    "GREATEST_RATE",
+    "LEAST_RATE",
+    "MEDIAN_RATE",
+    "RESTART_SECONDS",
+    "SECONDS_PER_DAY",
+    "FailureTax",
+    "daly_interval",
+    "effective_training_time_ratio",
+    "failure_tax",
+    "goodput",
+    "interruptions",
+    "mean_time_to_failure",
+    "nodes_for",
+    "spares_needed",
+    "young_interval",
+]
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -66,57 +86,6 @@ def interruptions(num_nodes: float, rate: float, duration_seconds: float) -> flo
     """Failures expected among ``num_nodes`` within ``duration_seconds``: N · r · T."""
     _require(duration_seconds >= 0, "a duration that is not negative")
     return duration_seconds / mean_time_to_failure(num_nodes, rate)
-
-
-def young_interval(mttf_seconds: float, checkpoint_seconds: float) -> float:
-    """Best work between two checkpoints to first order: √(2·δ·M).
-
-    Source: Young, CACM 17(9), 1974. Too long once the checkpoint cost nears the time to failure.
-    """
-    _check_costs(mttf_seconds, checkpoint_seconds)
-    return math.sqrt(2.0 * checkpoint_seconds * mttf_seconds)
-
-
-def daly_interval(mttf_seconds: float, checkpoint_seconds: float) -> float:
-    """Best work between two checkpoints to higher order.
-
-    √(2·δ·M)·[1 + ⅓·√(δ/2M) + ⅑·(δ/2M)] - δ where δ < 2·M, and M beyond. Source: Daly, Future
-    Generation Computer Systems 22(3), 2006; M = 24 h, 6 h and 15 min at a cost of
-    5 min give 117, 57 and 9.1 min.
-    """
-    _check_costs(mttf_seconds, checkpoint_seconds)
-    if math.isinf(mttf_seconds):
-        return math.inf
-    if checkpoint_seconds >= 2.0 * mttf_seconds:
-        return mttf_seconds
-    ratio = checkpoint_seconds / (2.0 * mttf_seconds)
-    first = math.sqrt(2.0 * checkpoint_seconds * mttf_seconds)
-    return first * (1.0 + math.sqrt(ratio) / 3.0 + ratio / 9.0) - checkpoint_seconds
-
-
-def goodput(
-    mttf_seconds: float,
-    interval_seconds: float,
-    checkpoint_seconds: float,
-    restart_seconds: float,
-) -> float:
-    """Useful work over wall-clock time, in [0, 1].
-
-    τ / (M · e^(R/M) · (e^((τ+δ)/M) - 1)), where τ is the interval, δ the checkpoint, R the restart
-    and M the mean time to failure; failures may also strike while saving and restarting. Source:
-    Daly 2006, the complete cost function, as a ratio.
-    """
-    _check_costs(mttf_seconds, checkpoint_seconds)
-    _require(interval_seconds > 0 and restart_seconds >= 0, "interval > 0 and restart >= 0")
-    if math.isinf(mttf_seconds):
-        if math.isinf(interval_seconds):
-            return 1.0
-        return interval_seconds / (interval_seconds + checkpoint_seconds)
-    exponent = (interval_seconds + checkpoint_seconds) / mttf_seconds
-    restart = restart_seconds / mttf_seconds
-    if exponent + restart > 700.0:  # e^700 is the last that a float holds
-        return 0.0
-    return interval_seconds / (mttf_seconds * math.exp(restart) * math.expm1(exponent))
 
 
 def effective_training_time_ratio(
@@ -193,11 +162,6 @@ def _upper_normal(confidence: float) -> float:
         else:
             high = middle
     return high
-
-
-def _check_costs(mttf_seconds: float, checkpoint_seconds: float) -> None:
-    _require(mttf_seconds > 0, "a mean time to failure above 0 s")
-    _require(checkpoint_seconds >= 0, "a checkpoint cost that is not negative")
 
 
 def _require(holds: bool, what: str) -> None:

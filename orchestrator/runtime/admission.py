@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from orchestrator.coordinator.state import RunState
 from orchestrator.errors import (
     DamagedError,
     InfeasibleError,
@@ -20,28 +21,19 @@ from orchestrator.errors import (
     StorageError,
 )
 from orchestrator.feed.pieces import Piece, list_pieces
-from orchestrator.job_import import import_target, load_job
+from orchestrator.job import Job
+from orchestrator.job_import import import_target, load_job_for_mesh
 from orchestrator.observe.journal import Journal, replay_state
 from orchestrator.observe.lease import LEASE_FILE, RunLease
 from orchestrator.observe.runs import set_aside
 from orchestrator.observe.wording import counted
 from orchestrator.plan.data import PythonSource
+from orchestrator.plan.dump import PLAN_FILE
 from orchestrator.plan.load import LoadedPlan, parse_plan
-from orchestrator.plan.plan import Plan
 from orchestrator.plan.resume import resume_changes
-from orchestrator.plan.unsupported import unsupported
 from orchestrator.runtime.ports import port_problem
+from orchestrator.runtime.resuming import check_newest
 from orchestrator.storage import Storage
-
-PLAN_FILE = "plan.yaml"
-"""The plan a run began with, resolved, in the run's folder."""
-
-
-def refuse_unsupported(plan: Plan) -> None:
-    """Raise ``InfeasibleError`` for what this version plans and checks, but does not carry out."""
-    reasons = unsupported(plan)
-    if reasons:
-        raise InfeasibleError("\n".join(reasons))
 
 
 @contextmanager
@@ -67,6 +59,7 @@ def writable_storage(loaded: LoadedPlan) -> Iterator[Storage]:
 @contextmanager
 def held_run(
     loaded: LoadedPlan,
+    job: Job,
     base: Storage,
     private: bool,
     fresh: bool,
@@ -75,9 +68,10 @@ def held_run(
     """The run's lease, taken before anything of it is moved or written.
 
     Raises ``RunHeld``, ``InfeasibleError`` for a port in use on a ``private`` cluster,
-    ``ResumeRefused`` for a plan that computes something else, ``DamagedError`` for a journal
-    that cannot be read; all of it before ``fresh`` moves the earlier run aside. Of a run that
-    did not begin inside the block nothing stays.
+    ``ResumeRefused`` for a plan that computes something else and for a checkpoint of another model
+    or of a newer format, ``DamagedError`` for a journal that cannot be read; all of it before
+    ``fresh`` moves the earlier run aside. Of a run that did not begin inside the block nothing
+    stays.
     """
     plan = loaded.plan
     run = base.child(plan.name)
@@ -87,7 +81,7 @@ def held_run(
             _check_port(loaded)
         if not fresh:
             _check_resume(loaded, run, say)
-            _check_journal(run, plan.name)
+            _check_checkpoint(loaded, run, _journal_state(run, plan.name), job)
         elif (aside := set_aside(base, plan.name, lease)) is not None:
             lease.release()
             lease = RunLease.acquire(run, plan.name)
@@ -149,10 +143,10 @@ def _check_resume(loaded: LoadedPlan, run: Storage, say: Callable[[str], None]) 
         say(f"resume: {note}")
 
 
-def _check_journal(run: Storage, name: str) -> None:
+def _journal_state(run: Storage, name: str) -> RunState:
     """Raise ``DamagedError`` where the run's past cannot be read: nothing can be built on it."""
     try:
-        replay_state(Journal(run))
+        return replay_state(Journal(run))
     except DamagedError as error:
         raise DamagedError(
             f"the run {name} in {run.name} cannot be resumed: {error}\n"
@@ -160,12 +154,24 @@ def _check_journal(run: Storage, name: str) -> None:
         ) from error
 
 
-def check_inputs(loaded: LoadedPlan) -> None:
-    """Raise ``JobError`` or ``PlanError`` for a Job or a source that is not there or is empty."""
-    plan = loaded.plan
-    source = plan.data.source
+def _check_checkpoint(loaded: LoadedPlan, run: Storage, state: RunState, job: Job) -> None:
+    """Refuse a checkpoint that is not of this plan's model, or that only a newer version reads."""
     try:
-        load_job(plan)
+        check_newest(run, state, job)
+    except ResumeRefused as error:
+        problems = [loaded.locate(problem) for problem in error.problems]
+        raise ResumeRefused(problems, loaded.source) from error
+
+
+def check_inputs(loaded: LoadedPlan) -> Job:
+    """The plan's Job.
+
+    Raises ``JobError`` or ``PlanError`` for a Job that is not there or cannot be cut as the mesh
+    asks, or a source that is not there or is empty.
+    """
+    source = loaded.plan.data.source
+    job = load_job_for_mesh(loaded)
+    try:
         if isinstance(source, PythonSource):
             import_target(source.target, "data.source.target")
         else:
@@ -176,6 +182,7 @@ def check_inputs(loaded: LoadedPlan) -> None:
     except PlanError as error:
         problems = [loaded.locate(problem) for problem in error.problems]
         raise PlanError(problems, loaded.source) from error
+    return job
 
 
 def _check_content(pieces: Sequence[Piece]) -> None:

@@ -8,15 +8,17 @@ gathered a few times a second; the step never waits for it.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import ray
 
 from orchestrator.errors import AxisError, DeadlineExceeded
-from orchestrator.parallel.channel import EvalRecord, Started, StepRecord
+from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.runtime.coordinator import Directive
 from orchestrator.runtime.handle import CoordinatorHandle
@@ -80,6 +82,21 @@ class ActorChannel:
         """Whether the coordinator, when it was last reached, asked for a stop."""
         return self._directive.stop
 
+    def note(self, note: Note) -> None:
+        """Something that people should know."""
+        if self._rank == 0:
+            self._put({"kind": note.kind, "step": note.step, "text": note.text, **note.figures})
+
+    def stuck(self, report: StuckReport) -> None:
+        """Tell the coordinator where this worker is, past all that waits to be sent."""
+        node = f"{socket.gethostname()} ({ray.get_runtime_context().get_node_id()[:12]})"
+        with suppress(ray.exceptions.RayError, AxisError):
+            self._handle.call("stuck", self._attempt, report, node)
+
+    def whereabouts_wanted(self) -> bool:
+        """Whether the coordinator, when it was last reached, asked where everybody is."""
+        return self._directive.explain
+
     def commit(self, manifest: CheckpointManifest) -> None:
         """Have the coordinator write the manifest. Raises ``Fenced`` for a stale attempt."""
         self._flush(_COMMIT_TIMEOUT_SECONDS)
@@ -120,10 +137,16 @@ class ActorChannel:
                 raise
 
     def _flush(self, timeout_seconds: float) -> None:
+        """Send all there is by now. Steps may go on meanwhile and add more, so it is one call
+        that takes what there was, and not as many as it takes to find nothing left."""
         deadline = time.monotonic() + timeout_seconds
-        while self._outbox:
+        while True:
             try:
+                with self._sending:  # what another thread has under way arrives, or is put back
+                    if not self._outbox:
+                        return
                 self._send()
+                return
             except ray.exceptions.RayError as error:
                 if time.monotonic() >= deadline:
                     raise DeadlineExceeded(
@@ -131,5 +154,3 @@ class ActorChannel:
                         f"within {timeout_seconds:g} s"
                     ) from error
                 time.sleep(0.2)
-        with self._sending:
-            return  # what the thread had under way has arrived

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from orchestrator.coordinator.actions import Action, DeleteCheckpoints, ReserveG
 from orchestrator.coordinator.decide import Decision, decide, due
 from orchestrator.coordinator.events import (
     CheckpointCommitted,
+    CheckpointDamaged,
     CheckpointsDeleted,
     Event,
     Failed,
@@ -27,15 +29,24 @@ from orchestrator.coordinator.events import (
     Progressed,
     TrainingStarted,
 )
-from orchestrator.coordinator.placement import Gang, choose_gang
+from orchestrator.coordinator.placement import Chosen, Gang, choose_gang
 from orchestrator.coordinator.state import CheckpointRecord, RunState
-from orchestrator.errors import AxisError, Fenced, InfeasibleError, PlacementTimeout
+from orchestrator.errors import (
+    AxisError,
+    Fenced,
+    InfeasibleError,
+    PlacementTimeout,
+    StorageError,
+)
 from orchestrator.observe.journal import Journal, replay_state
 from orchestrator.observe.metrics_log import MetricsLog
-from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
+from orchestrator.parallel.channel import StuckReport
+from orchestrator.parallel.manifest import MANIFEST, CheckpointManifest, write_manifest
+from orchestrator.parallel.upkeep import mark_damaged
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime import gang as gangs
 from orchestrator.runtime.cluster import live_nodes
+from orchestrator.runtime.hangs import Hangs
 from orchestrator.storage import Storage
 
 COORDINATOR = "axis-coordinator"
@@ -81,6 +92,8 @@ class Directive:
 
     stop: bool = False
     fenced: bool = False
+    explain: bool = False
+    """Say where you are: another worker takes too long."""
 
 
 @dataclass
@@ -97,6 +110,7 @@ class _Run:
     heard_at: float = 0.0
     progressed_at: float = 0.0
     stopping_attempt: int = 0
+    hangs: Hangs = field(default_factory=Hangs)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -128,7 +142,11 @@ class Coordinator:
         run = self._run(ref)
         with run.lock:
             run.heard_at = time.monotonic()
-            return self._apply(run, event)
+            reply = self._apply(run, event)
+            if isinstance(event, CheckpointDamaged) and reply.verdict == "accepted":
+                with suppress(StorageError):  # the journal knows it already
+                    mark_damaged(run.storage, event.folder, event.reason)
+            return reply
 
     def pulse(self, ref: RunRef) -> Pulse:
         """Where the run stands, and the driver's sign of life."""
@@ -178,7 +196,14 @@ class Coordinator:
             if attempt != run.state.attempt:
                 return Directive(stop=True, fenced=True)
             self._note_progress(run, records)
-            return Directive(stop=run.stopping_attempt == attempt)
+            return Directive(stop=run.stopping_attempt == attempt, explain=run.hangs.asked(attempt))
+
+    def stuck(self, ref: RunRef, attempt: int, report: StuckReport, node: str) -> None:
+        """A worker takes too long, or says where it is; a moment later the group is given up."""
+        run = self._run(ref)
+        with run.lock:
+            if attempt == run.state.attempt:
+                run.hangs.hear(attempt, report, node, lambda: self._give_up(run, attempt))
 
     def stop_training(self, ref: RunRef, attempt: int) -> None:
         """From now on, workers of that attempt are told to stop when they report."""
@@ -209,7 +234,9 @@ class Coordinator:
             event = CheckpointCommitted(
                 attempt=manifest.attempt, at_seconds=time.time(), checkpoint=record
             )
-            reply = self._apply(run, event, lambda: write_manifest(run.storage, manifest))
+            reply = self._commit(run, event, manifest)
+            if reply.verdict == "ignored":
+                return  # committed before, by a call whose reply was lost
             if reply.verdict != "accepted":
                 raise Fenced(f"{ref.name}: step {manifest.step} is not committed: {reply.note}")
             self._carry_out(run, reply)
@@ -246,6 +273,18 @@ class Coordinator:
             run.state = decision.state
         return Reply(run.state, decision.actions, decision.verdict, decision.note)
 
+    def _commit(self, run: _Run, event: CheckpointCommitted, manifest: CheckpointManifest) -> Reply:
+        """A manifest that the journal could not be told of must not stay: it would be a
+        checkpoint that nobody resumes from and nobody deletes."""
+        try:
+            return self._apply(run, event, lambda: write_manifest(run.storage, manifest))
+        except StorageError:
+            place = f"{manifest.folder}/{MANIFEST}"
+            with suppress(StorageError):
+                if run.storage.exists(place):
+                    run.storage.delete(place)
+            raise
+
     def _carry_out(self, run: _Run, reply: Reply) -> None:
         """Do at once what needs no driver; leave the rest, in order, for its next pulse."""
         if all(isinstance(action, DeleteCheckpoints) for action in reply.actions):
@@ -268,7 +307,8 @@ class Coordinator:
         attempt = action.attempt
         deadline = time.monotonic() + action.timeout_seconds
         try:
-            gang = self._choose(run, plan, action, deadline)
+            chosen = self._choose(run, plan, action, deadline)
+            gang = chosen.gang
             name = gangs.gang_name(plan.name, attempt)
             left_seconds = max(0.0, deadline - time.monotonic())
             gangs.place(name, gang, action.strategy, left_seconds)
@@ -279,21 +319,32 @@ class Coordinator:
             return GangTimedOut(attempt=attempt, at_seconds=time.time(), message=str(error))
         run.gang = gang
         return GangPlaced(
-            attempt=attempt, at_seconds=time.time(), workers=len(gang.training), nodes=()
+            attempt=attempt, at_seconds=time.time(), workers=gang.workers, note=chosen.reason
         )
 
-    def _choose(self, run: _Run, plan: Plan, action: ReserveGang, deadline: float) -> Gang:
+    def _choose(self, run: _Run, plan: Plan, action: ReserveGang, deadline: float) -> Chosen:
         """The gang to ask for. While a loss is being repaired nodes may still come back, so
         what does not fit now is waited for; a run that begins is refused at once."""
+        before = run.state.last_workers if run.state.recovering else None
         while True:
             try:
-                return choose_gang(plan, live_nodes(), action.workers)
+                return choose_gang(plan, live_nodes(), action.workers, before)
             except InfeasibleError as error:
                 if run.state.recovering is None:
                     raise
                 if time.monotonic() >= deadline:
                     raise PlacementTimeout(str(error)) from error
             time.sleep(_NODE_POLL_SECONDS)
+
+    def _give_up(self, run: _Run, attempt: int) -> None:
+        """Tell whom the others wait for; the driver takes the group down with its next pulse."""
+        with run.lock:
+            if attempt != run.state.attempt:
+                return
+            event = run.hangs.verdict(attempt, run.state.workers)
+            self._carry_out(run, self._apply(run, event))
+            record = {"kind": "hang", "text": event.message, "stack": event.user_traceback}
+            run.records.append({**record, "rank": event.rank})
 
     def _note_progress(self, run: _Run, records: Sequence[dict[str, Any]]) -> None:
         if not records:
@@ -305,6 +356,7 @@ class Coordinator:
             run.metrics.append(record)
         run.metrics.flush()
         run.records.extend(records)
+        run.hangs.seat(state.attempt, records)
         steps = [int(record["step"]) for record in records if record.get("kind") == "step"]
         if not steps:
             return

@@ -20,8 +20,9 @@ from orchestrator.coordinator import actions as act
 from orchestrator.coordinator import events as ev
 from orchestrator.coordinator.actions import Action
 from orchestrator.coordinator.events import Event
+from orchestrator.coordinator.past import failure_history
 from orchestrator.coordinator.state import RunState, Wait
-from orchestrator.errors import AxisError, DamagedError, PlanError
+from orchestrator.errors import AxisError, DamagedCheckpointError, PlanError
 from orchestrator.observe.driver_log import LoggedDisplay
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime import serving
@@ -223,6 +224,7 @@ class Driver:
             self.state.store.folder,
             action,
             reservation,
+            failure_history(self.state),
             self._events.put,
         )
         self._training.start()
@@ -240,7 +242,7 @@ class Driver:
         """Deploy, and the event that tells what came of it."""
         try:
             url = serving.deploy(self._plan, self._ref.uri, action.folder, action.timeout_seconds)
-        except DamagedError as error:
+        except DamagedCheckpointError as error:
             stamp = self._stamp(action.attempt)
             return ev.CheckpointDamaged(folder=action.folder, reason=str(error), **stamp)
         except AxisError as error:

@@ -1,9 +1,9 @@
 """Which internals of Ray are touched? All of them are here, and nowhere else.
 
 Ray Train creates a placement group of its own for its workers, outside any joint
-reservation. Three seams of Ray 2.60 let ours be handed in: ``TrainController`` names its
+reservation. Seams of Ray 2.60 let ours be handed in: ``TrainController`` names its
 ``worker_group_cls``, ``WorkerGroup._create_placement_group`` makes the group,
-``WorkerGroup._create_workers`` chooses bundles, and
+``WorkerGroup._create_workers`` chooses bundles and gives out ranks, and
 ``TorchTrainer._initialize_and_run_controller`` chooses the controller. Ray Data takes a
 scheduling strategy from its context. ``tests/runtime/test_internals.py`` fails loudly when
 any of them moves.
@@ -15,7 +15,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -37,6 +37,9 @@ from ray.train.v2._internal.execution.worker_group.placement_group_handle import
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.coordinator.seating import seat
+from orchestrator.plan.mesh import Mesh
+
 RESERVATION = "axis_reservation"
 """The key under which ``train_loop_config`` carries the reservation to the worker group."""
 
@@ -49,10 +52,14 @@ WORKER_SETUP_HOOK = "orchestrator.runtime.prewarm.import_training"
 
 @dataclass(frozen=True)
 class Reservation:
-    """Bundles of a placement group that somebody else owns: bundle ``i`` holds worker ``i``."""
+    """Bundles of a placement group that somebody else owns: bundle ``i`` holds worker ``i``.
+
+    ``mesh`` is what the workers form; their ranks are given out so that it suits the nodes.
+    """
 
     placement_group: PlacementGroup
     bundles: tuple[int, ...]
+    mesh: Mesh
 
 
 class _Borrowed(DefaultPlacementGroupHandle):  # type: ignore[misc]
@@ -75,8 +82,19 @@ class _GangWorkerGroup(WorkerGroup):  # type: ignore[misc]
         return _Borrowed(self._reservation().placement_group)
 
     def _create_workers(self, num_workers: int, *args: Any, **kwargs: Any) -> Any:
-        kwargs["placement_group_bundle_indices"] = list(self._reservation().bundles[:num_workers])
-        return super()._create_workers(num_workers, *args, **kwargs)
+        reservation = self._reservation()
+        kwargs["placement_group_bundle_indices"] = list(reservation.bundles[:num_workers])
+        workers = super()._create_workers(num_workers, *args, **kwargs)
+        return _seated(workers, reservation.mesh)
+
+
+def _seated(workers: list[Any], mesh: Mesh) -> list[Any]:
+    """The workers, whom Ray Train ranks node by node, ranked as ``seat`` says, in that order."""
+    ranks = seat(mesh, [worker.metadata.node_id for worker in workers])
+    for worker, rank in zip(workers, ranks, strict=True):
+        context = worker.distributed_context
+        worker.distributed_context = replace(context, world_rank=rank)
+    return sorted(workers, key=lambda worker: int(worker.distributed_context.world_rank))
 
 
 class _GangController(TrainController):  # type: ignore[misc]

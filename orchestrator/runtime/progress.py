@@ -14,6 +14,9 @@ from orchestrator.runtime.sharding import Progress
 _WAITS = {"reserving": "reserve", "deploying": "deploy", "ending": "release"}
 """Phases that are waited for, and what the display calls them."""
 
+_TOLD = frozenset({"cadence", "skipped", "rolled-back", "hang"})
+"""Kinds of records that are told as they are."""
+
 _STEPPING = frozenset({"training", "stopping"})
 
 
@@ -44,6 +47,8 @@ class ProgressView:
                 f"attempt {now.attempt}: restarting from step {now.committed_step} "
                 f"after a loss ({now.recovering})"
             )
+        if now.placement and now.gang == "held" and before.gang != "held":
+            self.say(f"mesh: {now.placement}")
         if now.phase != before.phase:
             self._phase(before, now)
 
@@ -61,6 +66,8 @@ class ProgressView:
         """Show the step records that came in."""
         for record in records:
             self._display.event(record)
+            if record.get("kind") in _TOLD:
+                self.say("\n".join(filter(None, [record["text"], record.get("stack")])))
             if record.get("kind") == "started" and self._open == "train":
                 # From here on steps are counted: that workers had to start is not their rate.
                 self._begin("train", self._plan.training.steps, "steps", int(record["step"]))

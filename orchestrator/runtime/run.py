@@ -17,17 +17,11 @@ from orchestrator.job_import import add_working_directory
 from orchestrator.observe.display import Display
 from orchestrator.observe.driver_log import LoggedDisplay
 from orchestrator.observe.lease import RunLease, clear_stop
-from orchestrator.plan.dump import dump_plan, plan_hash
+from orchestrator.plan.dump import PLAN_FILE, dump_plan, plan_hash
 from orchestrator.plan.load import LoadedPlan
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sizes import legal_workers
-from orchestrator.runtime.admission import (
-    PLAN_FILE,
-    check_inputs,
-    held_run,
-    refuse_unsupported,
-    writable_storage,
-)
+from orchestrator.runtime.admission import check_inputs, held_run, writable_storage
 from orchestrator.runtime.cluster import Cluster, connect, prepare
 from orchestrator.runtime.stopper import Stopper
 from orchestrator.storage import Storage
@@ -67,13 +61,12 @@ def run_plan(loaded: LoadedPlan, options: RunOptions, display: Display) -> Ended
     prepare()
     plan = loaded.plan
     add_working_directory()
-    refuse_unsupported(plan)
-    check_inputs(loaded)
+    job = check_inputs(loaded)
     private = options.address in (None, "local")
     with writable_storage(loaded) as base:
         run = base.child(plan.name)
         logged = LoggedDisplay(display, run)
-        with held_run(loaded, base, private, options.fresh, logged.line) as lease:
+        with held_run(loaded, job, base, private, options.fresh, logged.line) as lease:
             end = _carry_out(plan, base, run, options, lease, logged)
     return Ended(end, base, plan.name, _request_url(plan))
 

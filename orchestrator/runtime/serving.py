@@ -12,7 +12,7 @@ import httpx
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from orchestrator.errors import AxisError, DamagedError, DeadlineExceeded
+from orchestrator.errors import AxisError, DamagedCheckpointError, DeadlineExceeded
 from orchestrator.plan.inference import Inference
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.resources import Resources
@@ -152,8 +152,8 @@ def _await_running(name: str, deadline: float, timeout_seconds: float) -> None:
         if application is not None and status in {"DEPLOY_FAILED", "UNHEALTHY"}:
             details = [d.message for d in application.deployments.values() if d.message]
             text = "\n".join([application.message, *details]).strip()
-            if "DamagedError" in text:  # a replica's exception reaches us as text alone
-                raise DamagedError(_gist(text))
+            if "DamagedCheckpointError" in text:  # a replica's exception reaches us as text alone
+                raise DamagedCheckpointError(_gist(text))
             raise DeployError(f"{name} could not be served: {_gist(text)}", user_traceback=text)
         if time.monotonic() >= deadline:
             raise DeadlineExceeded(

@@ -6,6 +6,7 @@ not written atomically, and a truncated one would block that name for ever.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +24,11 @@ from orchestrator.coordinator.events import (
     TrainingFailed,
 )
 from orchestrator.coordinator.placement import Gang
-from orchestrator.errors import DamagedError
+from orchestrator.errors import DamagedCheckpointError, NotFinite
+from orchestrator.parallel.deadlines import collective_seconds
+from orchestrator.plan.cadence import FailureHistory
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.sizes import mesh_for
 from orchestrator.runtime.causes import diagnose
 from orchestrator.runtime.coordinator import RunRef
 from orchestrator.runtime.internals import Reservation, fit_in_reservation
@@ -34,7 +38,6 @@ from orchestrator.storage import Storage
 RAY_TRAIN_FOLDER = "ray-train"
 """Where Ray Train keeps its own files, inside the run; removed when the attempt ends."""
 
-_COLLECTIVE_TIMEOUT_SECONDS = 600
 _JOIN_SECONDS = 30.0
 
 
@@ -49,6 +52,7 @@ class Training:
         store_uri: str,
         action: StartTraining,
         reservation: tuple[Gang, Any],
+        failures: FailureHistory,
         emit: Callable[[Event], None],
     ) -> None:
         self._plan = plan
@@ -64,10 +68,12 @@ class Training:
             store_uri=store_uri,
             attempt=action.attempt,
             resume=action.resume,
+            failures=failures,
             working_directory=str(Path.cwd()),
         )
         gang, group = reservation
-        self._reservation = Reservation(group, gang.training[: action.workers])
+        mesh = mesh_for(plan, action.workers)
+        self._reservation = Reservation(group, gang.training[: action.workers], mesh)
         self._thread = threading.Thread(target=self._run, name="axis-training", daemon=True)
 
     def start(self) -> None:
@@ -102,18 +108,20 @@ class Training:
                 name=f"attempt-{attempt:04d}",
                 storage_path=_ray_train_path(self._ref),
                 env_vars={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-                timeout_seconds=_COLLECTIVE_TIMEOUT_SECONDS,
+                timeout_seconds=math.ceil(collective_seconds(self._plan)),
                 on_controller=self._on_controller,
             )
         except Exception as error:
             loss = diagnose(error)
             now = time.time()
-            if isinstance(loss.error, DamagedError) and self._action.resume is not None:
+            if isinstance(loss.error, DamagedCheckpointError) and self._action.resume is not None:
                 folder = self._action.resume
                 return CheckpointDamaged(
                     attempt=attempt, at_seconds=now, folder=folder, reason=loss.message
                 )
-            if loss.error is not None and loss.error.exit_code != 1:
+            # A restart would lead to the same numbers.
+            final = loss.error is not None and loss.error.exit_code != 1
+            if loss.error is not None and (final or isinstance(loss.error, NotFinite)):
                 return Failed(
                     attempt=attempt,
                     at_seconds=now,

@@ -14,7 +14,7 @@ from orchestrator.errors import AxisError
 from orchestrator.job_import import add_working_directory, load_job, user_traceback
 from orchestrator.parallel.loop import train
 from orchestrator.parallel.setup import TrainSetup
-from orchestrator.plan.cadence import checkpoint_rule
+from orchestrator.plan.cadence import FailureHistory
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.channel import ActorChannel
 from orchestrator.runtime.coordinator import RunRef
@@ -36,6 +36,7 @@ class Order:
     store_uri: str
     attempt: int
     resume: str | None
+    failures: FailureHistory
     working_directory: str
 
 
@@ -70,7 +71,6 @@ def work(config: dict[str, Any]) -> tuple[int, bool]:
 def _train(order: Order, rank: int, run_storage: Storage) -> tuple[int, bool]:
     if Path(order.working_directory).is_dir():
         add_working_directory(order.working_directory)
-    checkpoint = order.plan.coordination.checkpoint
     handle = CoordinatorHandle(order.coordinator, order.ref)
     channel = ActorChannel(handle, order.attempt, rank, order.plan.training.log_samples)
     try:
@@ -81,7 +81,7 @@ def _train(order: Order, rank: int, run_storage: Storage) -> tuple[int, bool]:
             run=run_storage,
             attempt=order.attempt,
             resume=order.resume,
-            checkpoint_due=checkpoint_rule(checkpoint.every, order.plan.training.steps),
+            failures=order.failures,
             device=_device(),
         )
         result = train(setup, channel)

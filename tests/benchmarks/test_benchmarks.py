@@ -32,7 +32,9 @@ def test_every_benchmark_can_be_measured(name: str) -> None:
     assert callable(importlib.import_module(f"benchmarks.{name}").measure)
 
 
-@pytest.mark.parametrize("name", ["cluster", "http_load", "sharding_host", "by_hand.torchrun_ddp"])
+@pytest.mark.parametrize(
+    "name", ["cluster", "http_load", "sharding_host", "checkpoints_host", "by_hand.torchrun_ddp"]
+)
 def test_every_program_has_a_main(name: str) -> None:
     assert callable(importlib.import_module(f"benchmarks.{name}").main)
 

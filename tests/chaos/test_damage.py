@@ -41,6 +41,7 @@ def test_a_flipped_bit_costs_the_steps_of_one_checkpoint(axis: Axis) -> None:
     damaged = axis.events("digits", "checkpoint-damaged")
     assert [event["folder"] for event in damaged] == [f"checkpoints/{newest.name}"]
     assert ".distcp" in damaged[0]["reason"]
+    assert ".distcp" in (newest / "damaged.json").read_text(), "set aside, with the reason"
     again = [r["step"] for r in axis.metrics("digits") if r["kind"] == "step" and r["attempt"] > 1]
     assert min(again) == 41, "resumed from the checkpoint of step 40"
     assert_exactly_once(axis.computed_ids("digits"), 1797 - 359, 80, 64)

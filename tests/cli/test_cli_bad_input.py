@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.plan import dump_plan, load_plan
 from orchestrator.storage import Storage
 from tests.cli.conftest import PLAN, Project, Told
@@ -216,13 +218,149 @@ def test_debug_shows_our_own_traceback_too(project: Project) -> None:
     assert told.err.rstrip().splitlines()[-1].startswith("  works: ")
 
 
-def test_what_this_version_cannot_carry_out(project: Project) -> None:
-    """Planned with a warning, refused within seconds before anything is imported."""
-    planned = project("plan", "plan.yaml", "model.tensor=2")
-    assert planned.code == 0
-    assert "warning: model.tensor=2" in planned.out
-    assert "exit code 3" in planned.out.splitlines()[-1]
-    assert_refused(project, 3, ("model.tensor=2",), "run", "plan.yaml", "model.tensor=2")
+WHOLE = """\
+from orchestrator import Job, Split
+
+
+class Tiny(Job):
+    def __init__(self, size: int = 3) -> None:
+        self.size = size
+
+    def samples(self, row):
+        return iter(())
+
+    def arguments(self, prepared):
+        return (), {}
+
+    def criterion(self, outputs, prepared):
+        return outputs
+
+    def split(self):
+        return Split(
+            blocks="layers",
+            num_blocks=4,
+            tensor={"layers.*.q": "colwise"},
+            experts="layers.*.experts",
+            sequence={"x": 1},
+            divisible={
+                "tensor": {"heads": 4, "kv_heads": 2, "length": 24},
+                "context": {"length": 24},
+                "expert": {"experts": 6},
+            },
+        )
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("workers", "model", "parts"),
+    [
+        (
+            4,
+            "{tensor: 4}",
+            ("model.tensor  (plan.yaml:14:9)", "kv_heads 2 = 4·0 + 2", "works: model.tensor=2"),
+        ),
+        (
+            2,
+            "{pipeline: 2, pipeline_schedule: interleaved-1f1b, virtual_stages: 3}",
+            (
+                "model.pipeline  (plan.yaml:14:9)",
+                "pipeline 2 · virtual_stages 3 = 6 stages, and layers has 4 blocks",
+                "model.virtual_stages=2, or model.pipeline_schedule=1f1b",
+            ),
+        ),
+        (
+            8,
+            "{pipeline: 8}",
+            ("pipeline 8 = 8 stages, and layers has 4 blocks", "works: model.pipeline=4"),
+        ),
+        (
+            5,
+            "{context: 5}",
+            ("2 · context 5 = 10, and length 24 = 10·2 + 4", "model.context=4 training.workers=4"),
+        ),
+        (4, "{expert: 4}", ("experts 6 = 4·1 + 2", "works: model.expert=2")),
+        (
+            4,
+            "{pipeline: 4, virtual_stages: 0}",
+            ("model.virtual_stages  (plan.yaml:14:22)", "at least 1"),
+        ),
+        (
+            8,
+            "{pipeline: 4, replicate: 2, virtual_stages: 1}",
+            (
+                "global batch 8 / (replicate 2 · shard 1) = 4",
+                "4 / micro_batch 2 = 2 micro-batches; 1f1b needs",
+                "training.micro_batch=1 or auto, or model.pipeline_schedule=gpipe",
+            ),
+        ),
+        (4, "{tensor: 3}", ("tensor 3", "does not divide 4 workers (4 = 3·1 + 1)")),
+        (
+            2,
+            "{activation_checkpoint: some}",
+            ("model.activation_checkpoint", "none, selective or full"),
+        ),
+        (2, "{pipeline_schedule: 1F1B}", ("model.pipeline_schedule", "works: 1f1b")),
+        (2, "{tensor:2}", ("tensor: 2, with a space after the colon",)),
+    ],
+)
+def test_a_mesh_that_the_model_or_the_batch_cannot_have(
+    project: Project, command: str, workers: int, model: str, parts: tuple[str, ...]
+) -> None:
+    """Refused before anything is started, with every factor and the nearest that works."""
+    project.write(f"{project.job}.py", WHOLE)
+    micro = "  micro_batch: 2\n" if "replicate: 2" in model else ""
+    project.edit("  workers: 2\n", f"  workers: {workers}\n{micro}")
+    if workers == 5:
+        project.edit("global_batch: 8", "global_batch: 10")
+    project.write("plan.yaml", (project.root / "plan.yaml").read_text() + f"model: {model}\n")
+    told = assert_refused(project, 2, parts, command, "plan.yaml")
+    assert "plan.yaml:" in told.err
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("model.tensor=2", "says nothing about which of its layers are spread over tensor ranks"),
+        ("model.pipeline=2", "says nothing about which layers a pipeline can be cut between"),
+        ("model.context=2", "says nothing about which layers attend to a sequence"),
+        ("model.expert=2", "says nothing about which of its modules hold experts"),
+        ("model.activation_checkpoint=full", "full recomputes the model's blocks"),
+    ],
+)
+def test_a_job_that_says_nothing_about_splitting(
+    project: Project, command: str, override: str, part: str
+) -> None:
+    where = override.partition("=")[0]
+    degree = "none" if "activation" in where else "1"
+    parts = (f"{where}  (command line", part, f"works: {where}={degree}, or a split()")
+    assert_refused(project, 2, parts, command, "plan.yaml", override)
+    for enough in ("model={shard: 2}", "model={replicate: 2}"):
+        assert project("plan", "plan.yaml", enough).code == 0
+
+
+@pytest.mark.parametrize("override", ["model.pipeline=2", "model.context=2"])
+def test_a_job_whose_loss_is_in_one_piece(project: Project, override: str) -> None:
+    text = WHOLE.replace("def criterion", "def loss")
+    project.write(f"{project.job}.py", text)
+    parts = ("does not define both arguments and criterion", "criterion in place of loss")
+    assert_refused(project, 2, parts, "run", "plan.yaml", override)
+    assert project("plan", "plan.yaml", "model.tensor=2").code == 0
+
+
+def test_a_split_that_raises_shows_the_users_traceback(project: Project) -> None:
+    project.write(f"{project.job}.py", WHOLE.replace("return Split(", "return 1 / 0 or Split("))
+    told = project("run", "plan.yaml", "model.tensor=2")
+    assert told.code == 2
+    assert told.err.startswith("Traceback")
+    assert "split() raised ZeroDivisionError: division by zero" in told.err
+
+
+def test_a_split_that_is_none(project: Project) -> None:
+    project.write(f"{project.job}.py", WHOLE.replace("return Split(", "return dict("))
+    parts = ("split() returned dict", "works: an orchestrator.Split, or None")
+    assert_refused(project, 2, parts, "run", "plan.yaml", "model.tensor=2")
 
 
 @pytest.fixture
@@ -279,6 +417,98 @@ def test_an_earlier_run_whose_journal_is_damaged(project: Project) -> None:
     path.write_bytes(path.read_bytes().replace(b'"crc32":"', b'"crc32":"0', 1))
     parts = ("the run little in", "journal/attempt-0001.jsonl:1", "--fresh moves it aside")
     assert_refused(project, 1, parts, "run", "plan.yaml")
+
+
+MODELLED = """\
+import torch
+
+from orchestrator import Job
+
+
+class Tiny(Job):
+    def __init__(self, size: int = 3) -> None:
+        self.size = size
+
+    def samples(self, row):
+        return iter(())
+
+    def model(self):
+        return torch.nn.Linear(self.size, 2)
+"""
+NEWEST = "step-00000200-attempt-0002"
+SHAPES = {"weight": (2, 3), "bias": (2,)}
+
+
+def store_manifest(project: Project, **changes: Any) -> None:
+    """The manifest of the newest checkpoint that the earlier run committed."""
+    manifest = CheckpointManifest(
+        step=200,
+        attempt=2,
+        consumed=1600,
+        seed=0,
+        plan_hash="",
+        store_hash="",
+        mesh={"replicate": 2},
+        metrics={},
+        **{"tensors": SHAPES, **changes},
+    )
+    project.write(f"runs/little/checkpoints/{NEWEST}/manifest.json", manifest.to_json())
+
+
+def resumable(project: Project, address: str, *overrides: str) -> Told:
+    """Refused for the address alone, which is looked at after all that a resume can refuse."""
+    return project("run", "plan.yaml", *overrides, "--address", address)
+
+
+def test_a_checkpoint_of_a_newer_format(project: Project) -> None:
+    project.write(f"{project.job}.py", MODELLED)
+    earlier_run(project)
+    store_manifest(project, format=99, written_by="9.0")
+    parts = (NEWEST, "newer format than this version reads", "format 99", "axis-orchestrator 9.0")
+    assert_refused(project, 2, parts, "run", "plan.yaml")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "part"),
+    [
+        ({"weight": (2, 4), "bias": (2,)}, "weight is [2, 3] here and [2, 4] there"),
+        ({"weight": (2, 3)}, "bias is not in the checkpoint"),
+        ({**SHAPES, "scale": (1,)}, "scale is only in the checkpoint"),
+    ],
+)
+def test_a_checkpoint_of_another_model(
+    project: Project, shapes: dict[str, tuple[int, ...]], part: str
+) -> None:
+    """The class is the same and so are its options; what it builds is not."""
+    project.write(f"{project.job}.py", MODELLED)
+    earlier_run(project)
+    store_manifest(project, tensors=shapes)
+    parts = ("job  (plan.yaml:3:1)", NEWEST, "another model", part, "--fresh")
+    assert_refused(project, 2, parts, "run", "plan.yaml")
+
+
+@pytest.mark.parametrize("broken", [b"", b"{}", b'{"format": 99}'])
+def test_a_damaged_manifest_is_left_to_those_who_load_it(
+    project: Project, free_port: int, broken: bytes
+) -> None:
+    project.write(f"{project.job}.py", MODELLED)
+    earlier_run(project)
+    store_manifest(project)
+    address = f"127.0.0.1:{free_port}"
+    assert "no Ray cluster answers" in resumable(project, address).err
+    project.write(f"runs/little/checkpoints/{NEWEST}/manifest.json", broken)
+    assert "no Ray cluster answers" in resumable(project, address, "inference=null").err
+
+
+def test_a_model_that_needs_numbers_to_be_built_is_compared_by_the_workers(
+    project: Project, free_port: int
+) -> None:
+    text = MODELLED.replace("return torch.nn.Linear(self.size, 2)",
+                            "return torch.nn.Linear(int(torch.ones(1).item()), 2)")  # fmt: skip
+    project.write(f"{project.job}.py", text)
+    earlier_run(project)
+    store_manifest(project)
+    assert "no Ray cluster answers" in resumable(project, f"127.0.0.1:{free_port}").err
 
 
 def test_fresh_moves_nothing_aside_when_it_is_refused(project: Project, busy_port: int) -> None:

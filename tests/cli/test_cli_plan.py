@@ -30,6 +30,29 @@ except SystemExit as end:
 """
 
 
+SPLITTABLE = """\
+from orchestrator import Job, Split
+
+
+class Tiny(Job):
+    def arguments(self, prepared):
+        return (prepared["x"],), {}
+
+    def criterion(self, outputs, prepared):
+        return outputs.mean()
+
+    def split(self):
+        return Split(
+            blocks="layers",
+            num_blocks=6,
+            tensor={"layers.*": "colwise"},
+            sequence={"x": 1},
+            divisible={"tensor": {"heads": 4, "length": 24}, "context": {"length": 24}},
+        )
+"""
+"""A Job whose model can be cut; it is never built."""
+
+
 def imported_by(*arguments: str) -> set[str]:
     """The top-level modules that a whole command imports."""
     command = [sys.executable, "-c", PROBE, *arguments]
@@ -88,7 +111,8 @@ def test_the_text_says_where_each_number_comes_from(project: Project) -> None:
         "1 worker mesh of one batch 8 = 1 × 8 samples, in 2 passes of 4",
         "2 workers mesh replicate 2 batch 8 = 2 × 4 samples, in 1 pass of 4",
         "reserves 2 × {CPU: 1}, all or none, within 2m; data tasks, workers and replicas",
-        "4: every 1 steps and after the last",
+        "as often as costs least, by what one is measured to take and how often something fails "
+        "(once in 1d until the run knows better), and after the last step",
         "1 replica at http://127.0.0.1:8000/little",
         "runs/little/checkpoints/ committed checkpoints",
         "Nothing was started or written.",
@@ -97,11 +121,48 @@ def test_the_text_says_where_each_number_comes_from(project: Project) -> None:
 
 
 def test_the_text_shows_where_ranks_stand(project: Project) -> None:
+    project.write(f"{project.job}.py", SPLITTABLE)
     overrides = ("training.workers=4", "model={shard: 2, tensor: 2}")
     text = project("plan", "plan.yaml", *overrides).out
     assert "mesh shard 2 × tensor 2" in text
     assert "ranks by (shard, tensor): 0 at (0,0); 1 at (0,1); 2 at (1,0); 3 at (1,1)" in text
     assert "batch 8 = 2 × 4 samples (each shared by 2 workers), in 1 pass of 4" in text
+
+
+def test_the_text_tells_each_mesh_of_an_elastic_plan(project: Project) -> None:
+    project.write(f"{project.job}.py", SPLITTABLE)
+    overrides = ("training.workers=[2, 4]", "model={shard: 2, tensor: 2}")
+    text = " ".join(project("plan", "plan.yaml", *overrides).out.split())
+    assert "2 workers mesh tensor 2 batch 8 = 1 × 8 samples" in text
+    assert "4 workers mesh shard 2 × tensor 2 ranks" in text
+
+
+def test_the_text_tells_how_a_pipeline_is_filled(project: Project) -> None:
+    project.write(f"{project.job}.py", SPLITTABLE)
+    overrides = ("training.workers=2", "model={pipeline: 2}")
+    text = " ".join(project("plan", "plan.yaml", *overrides).out.split())
+    assert "batch 8 = 1 × 8 samples (each shared by 2 workers), in 4 micro-batches of 2" in text
+    assert "pipeline of 2 stages, 1f1b: its workers wait 20% of the time" in text
+    size = project("plan", "plan.yaml", *overrides, "--json").json()["sizes"][0]
+    assert size["pipeline"] == {
+        "schedule": "1f1b", "stages": 2, "micro_batches": 4, "idle_share": 0.2,
+    }  # fmt: skip
+
+
+def test_experts_are_no_factor_of_the_mesh(project: Project) -> None:
+    project.write(f"{project.job}.py", SPLITTABLE.replace("blocks=", 'experts="x", blocks='))
+    text = project("plan", "plan.yaml", "training.workers=4", "model.expert=2").out
+    assert "mesh replicate 4, with experts over 2 of its ranks" in text
+
+
+def test_a_job_that_cannot_be_asked_is_a_warning(project: Project) -> None:
+    project.write(f"{project.job}.py", "import absent_library\n\n\nclass Tiny:\n    pass\n")
+    told = project("plan", "plan.yaml", "model.tensor=2")
+    assert told.code == 0
+    warning = " ".join(told.out.split())
+    assert "warning: whether the model can be cut as the mesh asks is not known: job: " in warning
+    assert "No module named 'absent_library'" in warning
+    assert project("plan", "plan.yaml").out.count("warning") == 0
 
 
 def test_many_numbers_of_workers_are_told_in_few_lines(project: Project) -> None:
@@ -111,6 +172,7 @@ def test_many_numbers_of_workers_are_told_in_few_lines(project: Project) -> None
 
 
 def test_the_json_is_complete(project: Project) -> None:
+    project.write(f"{project.job}.py", SPLITTABLE)
     overrides = ("training.workers=[2, 4]", "model={replicate: -1, tensor: 2}")
     view = project("plan", "plan.yaml", *overrides, "--json").json()
     plan = load_plan("plan.yaml", overrides).plan
@@ -125,15 +187,15 @@ def test_the_json_is_complete(project: Project) -> None:
     assert four["bundles"] == [{"count": 4, "resources": {"CPU": 1.0}, "text": "4 × {CPU: 1}"}]
     assert four["total"] == {"CPU": 4.0}
     assert view["checkpoints"] == {
-        "interval_steps": 1, "count": 4, "keep": 3, "evaluated_samples": 512,
+        "every": "auto", "interval_steps": None, "count": None, "asynchronous": True,
+        "mtbf_seconds": 86400.0, "keep": 3, "keep_best": 1, "evaluated_samples": 512,
     }  # fmt: skip
     assert view["writes"]["runs/little/plan.yaml"]
-    assert view["warnings"] == view["unsupported"]
-    assert "model.tensor=2" in view["warnings"][0]
+    assert view["warnings"] == []
 
 
 def test_a_large_mesh_has_no_list_of_ranks(project: Project) -> None:
-    overrides = ("training.workers=128", "training.global_batch=128", "model={tensor: 2}")
+    overrides = ("training.workers=128", "training.global_batch=128", "model={shard: 2}")
     view = project("plan", "plan.yaml", *overrides, "--json").json()
     assert view["sizes"][0]["ranks"] is None
     assert project("plan", "plan.yaml", *overrides).code == 0

@@ -14,8 +14,6 @@ from orchestrator.plan.cadence import checkpoint_steps, is_checkpoint_step
 
 pytestmark = pytest.mark.unit
 
-EVERY = st.one_of(st.just("auto"), st.integers(1, 300))
-
 
 def record(step: int, **metrics: float) -> CheckpointRecord:
     return CheckpointRecord(step=step, attempt=1, folder=f"s{step}", metrics=metrics)
@@ -24,30 +22,21 @@ def record(step: int, **metrics: float) -> CheckpointRecord:
 @pytest.mark.parametrize(
     ("steps", "every", "expected"),
     [
-        (200, "auto", (25, 50, 75, 100, 125, 150, 175, 200)),
-        (10, "auto", (2, 4, 6, 8, 10)),
-        (1, "auto", (1,)),
         (100, 30, (30, 60, 90, 100)),
         (100, 50, (50, 100)),
         (100, 1000, (100,)),
     ],
 )
-def test_steps_that_a_checkpoint_follows(
-    steps: int, every: int | str, expected: tuple[int, ...]
-) -> None:
-    assert checkpoint_steps(steps, every) == expected  # type: ignore[arg-type]
+def test_steps_that_a_checkpoint_follows(steps: int, every: int, expected: tuple[int, ...]) -> None:
+    assert checkpoint_steps(steps, every) == expected
 
 
-@given(st.integers(1, 500), EVERY)
-def test_the_last_step_always_has_one_and_auto_takes_at_most_eight(
-    steps: int, every: int | str
-) -> None:
-    found = checkpoint_steps(steps, every)  # type: ignore[arg-type]
+@given(st.integers(1, 500), st.integers(1, 300))
+def test_the_last_step_always_has_one(steps: int, every: int) -> None:
+    found = checkpoint_steps(steps, every)
     assert found[-1] == steps
     assert list(found) == sorted(set(found))
-    assert [s for s in range(steps + 2) if is_checkpoint_step(s, steps, every)] == list(found)  # type: ignore[arg-type]
-    if every == "auto":
-        assert len(found) <= 8
+    assert [s for s in range(steps + 2) if is_checkpoint_step(s, steps, every)] == list(found)
 
 
 def test_the_best_is_finite_and_of_equals_the_later() -> None:

@@ -246,7 +246,8 @@ def test_a_hang_is_a_loss_of_its_own_kind() -> None:
     story = play(TO_TRAINING)
     wait = story.state.wait
     assert wait is not None
-    assert (wait.what, wait.timeout_seconds) == ("progress of training", 600.0)
+    # A step, an evaluation and a checkpoint may each take hang_timeout, and 10 s of grace.
+    assert (wait.what, wait.timeout_seconds) == ("progress of training", 3 * 600.0 + 10)
     story.tell(ev.Progressed, done=10)
     stale = (ev.Expired, {"what": wait.what, "since": wait.since})
     play([(stale, "! ignored")], story)

@@ -179,7 +179,55 @@ def test_an_elastic_run_takes_the_largest_legal_count_that_fits() -> None:
     assert largest_fit(plan, nodes_of(4, 3)) == 6
     assert largest_fit(plan, nodes_of(64)) == 8
     assert largest_fit(plan, nodes_of(1)) is None
-    assert choose_gang(plan, nodes_of(5), (8, 6, 4, 3, 2)).workers == 4
+    assert choose_gang(plan, nodes_of(5), (8, 6, 4, 3, 2)).gang.workers == 4
+
+
+def meshed(workers: Any, **model: int) -> Plan:
+    plan = plan_of(workers=workers)
+    return Plan.model_validate({**plan.model_dump(mode="json"), "model": model})
+
+
+def test_the_gang_says_which_mesh_it_forms_and_why() -> None:
+    plan = meshed([1, 8], replicate=2, shard=4)
+    assert choose_gang(plan, nodes_of(4, 4), (8, 6, 4, 3, 2, 1)).reason.startswith(
+        "8 workers: replicate 2 · shard 4; a batch of 24 = 8 × 3 samples"
+    )
+    after_a_loss = choose_gang(plan, nodes_of(4), (8, 6, 4, 3, 2, 1), before=8)
+    assert after_a_loss.gang.workers == 4
+    assert after_a_loss.reason == (
+        "8 → 4 workers: replicate 2 → 1, shard 4 kept; "
+        "the batch stays 24 = 4 × 6 samples, by 1 → 2 passes of 3"
+    )
+    assert choose_gang(plan, nodes_of(3), ()).reason == ""
+
+
+def test_groups_inside_nodes_are_worth_some_workers() -> None:
+    plan = meshed([2, 8], tensor=2, pipeline=2, shard=2, replicate=1)
+    chosen = choose_gang(plan, nodes_of(5, 3), (8, 4))
+    assert chosen.gang.workers == 4
+    assert "8 workers would fit, but only with groups across nodes" in chosen.reason
+    assert choose_gang(plan, nodes_of(4, 4), (8, 4)).gang.workers == 8
+    across = choose_gang(plan, nodes_of(3, 3, 2), (8, 4))
+    assert across.gang.workers == 8
+    assert "2 of 2 tensor·pipeline groups of 4 reach across nodes" in across.reason
+
+
+def test_a_gang_that_fits_is_chosen_even_if_its_data_tasks_leave_less_room() -> None:
+    """Bundles may be larger than a worker needs; what fits is not refused for that."""
+    plan = plan_of(workers=[1, 3], tasks=1, task_cpu=3)
+    assert choose_gang(plan, nodes_of(3, 2), (3, 2, 1)).gang.workers == 3
+
+
+def test_a_refusal_names_the_smallest_mesh_of_an_elastic_plan() -> None:
+    plan = meshed([4, 8], tensor=2, pipeline=2)
+    with pytest.raises(InfeasibleError) as caught:
+        choose_gang(plan, nodes_of(2, 1), (8, 4))
+    first, second = str(caught.value).splitlines()
+    assert first == (
+        "no mesh of this plan fits: the smallest is tensor 2 · pipeline 2, on 4 workers, "
+        "of 4 or 8 that are legal"
+    )
+    assert second.startswith("needs 4 × {CPU: 1}; 2 nodes offer 3; short by 1 CPU")
 
 
 def placeable(demand: tuple[int, ...], rooms: tuple[int, ...]) -> bool:

@@ -45,7 +45,7 @@ def test_the_shipped_plan_reaches_its_gate_and_answers_its_example(tmp_path: Pat
     result = build_shard_from_rows(rows, job, store)
     names = {"key": "", "plan_hash": "", "code_hash": "", "source": {}}
     commit_store(store, build_manifest([result], num_files=1, **names))
-    setup = TrainSetup(plan, job, store, run, 1, lambda step: step == plan.training.steps)
+    setup = TrainSetup(plan, job, store, run, 1)
     trained = train(setup, LocalChannel(run, 1, 0))
     assert plan.inference is not None
     gate = plan.inference.promote.when

@@ -99,6 +99,14 @@ def test_steps_taken_again_are_counted_twice_but_last_once() -> None:
     ]
 
 
+def test_steps_that_a_rollback_took_back_do_not_last() -> None:
+    """Within one attempt: steps 3 and 4 again, after a rollback to step 2."""
+    taken = [(1, 1.0), (2, 1.0), (3, math.nan), (4, math.nan), (3, 2.0), (4, 2.0)]
+    records = [{**step(number, loss), "attempt": 1} for number, loss in taken]
+    found = [(each["step"], each["loss"]) for each in lasting(records)]
+    assert found == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+
+
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=1, max_size=6))
 def test_whatever_is_lost_on_the_way_each_step_lasts_once(attempts: list[tuple[int, int]]) -> None:
     """Each attempt takes some steps and loses some of the last ones with its workers."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.coordinator import events as ev
 from orchestrator.observe.curve import sparkline, spread
 from orchestrator.observe.facts import GroupLoss, ReportFacts, gather_facts
+from orchestrator.observe.metrics_log import MetricsLog
 from orchestrator.observe.report import render_report, render_summary
 from orchestrator.observe.timeline import history
 from orchestrator.observe.wording import format_bytes, format_seconds
@@ -34,6 +35,23 @@ def facts_of(storage: Storage, name: str = "gpt") -> ReportFacts:
         request_url="http://127.0.0.1:8000/gpt/",
         about={"job": "jobs.gpt:GPT"},
     )
+
+
+def test_steps_without_finite_figures_are_told(storage: Storage) -> None:
+    assert "not finite" not in render_summary(facts_of_run(storage))
+    with MetricsLog(storage.child("gpt"), 2) as log:
+        log.append({"kind": "skipped", "step": 120, "text": "skipped step 120"})
+        log.append({"kind": "skipped", "step": 121, "text": "skipped step 121"})
+        log.append({"kind": "rolled-back", "step": 100, "text": "rolled back"})
+    facts = facts_of(storage)
+    assert (facts.num_skipped, facts.num_rollbacks) == (2, 1)
+    assert "not finite 2 steps skipped, 1 rollback" in " ".join(render_summary(facts).split())
+    assert "no finite numbers: 2 steps skipped, 1 rollback." in render_report(facts)
+
+
+def facts_of_run(storage: Storage) -> ReportFacts:
+    whole_run(storage)
+    return facts_of(storage)
 
 
 def test_the_facts_of_a_run_that_lost_a_worker(storage: Storage) -> None:

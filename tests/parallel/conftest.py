@@ -12,7 +12,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # spawned processes import the cases by name
 
 from gloo_gang import Gang
+from mesh_runs import Outcome, train_on
 from small_runs import Stores, make_stores
+
+from orchestrator.plan.mesh import Mesh
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +41,16 @@ def new_run(tmp_path: Path) -> Callable[[], str]:
         return str(tmp_path / f"run-{len(taken)}")
 
     return name
+
+
+@pytest.fixture(scope="session")
+def gang8() -> Iterator[Gang]:
+    """Eight of them, for larger meshes."""
+    with Gang(8) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def alone(gang8: Gang, stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Twenty steps of the small GPT on one process."""
+    return train_on(gang8, Mesh(), stores.gpt, str(tmp_path_factory.mktemp("alone")))

@@ -17,12 +17,16 @@ from orchestrator.errors import Fenced
 from orchestrator.feed.store import SampleStore
 from orchestrator.job import Batch, Job
 from orchestrator.job_import import load_job
+from orchestrator.parallel.engine import WholeEngine
+from orchestrator.parallel.figures import Wishes
+from orchestrator.parallel.layout import Layout
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.parallel.optimizer import build_optimizer
-from orchestrator.parallel.step import Stepper, StepRules
+from orchestrator.parallel.step import Stepper
 from orchestrator.parallel.world import current_world, seed_all
-from orchestrator.parallel.wrap import agree_on_buffers
+from orchestrator.parallel.wrap import agree_on_buffers, lay
 from orchestrator.plan.mesh import Mesh
+from orchestrator.plan.model import Model
 from orchestrator.plan.training import SGD
 from orchestrator.storage import Storage
 
@@ -52,6 +56,7 @@ def train_case(
         "ids": channel.ids(),
         "evaluations": [asdict(record) for record in channel.evaluations],
         "manifests": channel.manifests,
+        "notes": channel.notes,
         "result": result,
     }
 
@@ -92,9 +97,12 @@ def gradient_case(text: str, store: str, accumulation: int) -> dict[str, np.ndar
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     per_worker = 16 // world.size
     micro = per_worker // accumulation
-    rules = StepRules(0, micro, accumulation, world.size, max_norm=0.0, bf16=False)
-    optimizer = build_optimizer(model, SGD(lr=1.0))
-    stepper = Stepper(Double(job), model, optimizer, Mesh(replicate=world.size), world, rules)
+    layout = Layout(Mesh(replicate=world.size), world)
+    laid = lay(Double(job), model, layout, Model())
+    (module,) = laid.modules
+    engine = WholeEngine(module, world, 0, micro, accumulation, bf16=False)
+    optimizer = build_optimizer(laid.parts.parameters(), SGD(lr=1.0))
+    stepper = Stepper(laid, engine, optimizer, layout, micro, max_norm=0.0)
     first = world.rank * per_worker
     ids = np.arange(first, first + per_worker)
     columns = SampleStore.open(Storage.open(store)).take(ids)
@@ -102,7 +110,7 @@ def gradient_case(text: str, store: str, accumulation: int) -> dict[str, np.ndar
         {name: torch.from_numpy(array[start : start + micro]) for name, array in columns.items()}
         for start in range(0, per_worker, micro)
     ]
-    stepper.step(first, batches, 1.0, False).read()
+    stepper.step(first, batches, 1.0, Wishes()).read()
     return {n: (before[n] - p.detach()).numpy() for n, p in model.named_parameters()}
 
 
@@ -138,7 +146,7 @@ def buffers_case() -> list[float]:
     model = nn.BatchNorm1d(2)
     model(torch.full((4, 2), float(world.rank + 1)))
     before = float(model.running_mean[0])  # type: ignore[index]
-    agree_on_buffers(model, world)
+    agree_on_buffers([model], Layout(Mesh(replicate=world.size), world))
     return [before, float(model.running_mean[0])]  # type: ignore[index]
 
 

@@ -28,7 +28,9 @@ class Gang:
     """``num_workers`` spawned processes, of which a case uses the first few."""
 
     def __init__(self, num_workers: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        # Forked from a process that has imported what takes long, once for all of them.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["gloo_cases"])
         self.connections: list[Connection] = []
         self.processes = []
         self.folder = tempfile.TemporaryDirectory()
@@ -41,7 +43,10 @@ class Gang:
             self.processes.append(process)
 
     def run(self, case: str, size: int, *arguments: Any) -> list[Any]:
-        """``gloo_cases.<case>(*arguments)`` on ``size`` ranks; their results by rank."""
+        """``case(*arguments)`` on ``size`` ranks; their results by rank.
+
+        A case is a function of ``gloo_cases``, or of another module: ``module:case``.
+        """
         self.num_runs += 1
         rendezvous = str(Path(self.folder.name) / f"group-{self.num_runs}")
         for rank in range(size):
@@ -73,17 +78,21 @@ def _serve(connection: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
-    cases = importlib.import_module("gloo_cases")
     while True:
         try:
             case, rank, size, rendezvous, arguments = connection.recv()
         except EOFError:
             return
         try:
-            value = _in_group(getattr(cases, case), rank, size, rendezvous, arguments)
+            value = _in_group(_find(case), rank, size, rendezvous, arguments)
             connection.send((value, None, ""))
         except BaseException as error:
             connection.send((None, error, f"rank {rank}: {traceback.format_exc()}"))
+
+
+def _find(case: str) -> Any:
+    module, _, name = case.rpartition(":")
+    return getattr(importlib.import_module(module or "gloo_cases"), name)
 
 
 def _in_group(case: Any, rank: int, size: int, rendezvous: str, arguments: Any) -> Any:
@@ -102,3 +111,12 @@ def _in_group(case: Any, rank: int, size: int, rendezvous: str, arguments: Any) 
         return case(*arguments)
     finally:
         dist.destroy_process_group()
+        _forget_meshes()
+
+
+def _forget_meshes() -> None:
+    """DTensor remembers results by mesh, and with them the names of groups that are gone."""
+    from torch.distributed.tensor import debug
+
+    debug._clear_python_sharding_prop_cache()
+    debug._clear_fast_path_sharding_prop_cache()

@@ -11,11 +11,10 @@ from orchestrator.feed.build import build_shard_from_rows
 from orchestrator.feed.corpus import build_manifest
 from orchestrator.feed.write import commit_store
 from orchestrator.job import Job, Row
-from orchestrator.parallel.channel import EvalRecord, Started, StepRecord
+from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
 from orchestrator.parallel.loop import train
 from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
 from orchestrator.parallel.setup import TrainResult, TrainSetup
-from orchestrator.plan.cadence import checkpoint_rule
 from orchestrator.plan.load import parse_plan
 from orchestrator.plan.plan import Plan
 from orchestrator.storage import Storage
@@ -107,6 +106,8 @@ class MemoryChannel:
         self.records: list[StepRecord] = []
         self.evaluations: list[EvalRecord] = []
         self.manifests: list[CheckpointManifest] = []
+        self.notes: list[Note] = []
+        self.reports: list[StuckReport] = []
 
     def started(self, info: Started) -> None:
         self.starts.append(info)
@@ -119,6 +120,15 @@ class MemoryChannel:
 
     def saving(self) -> None:
         """Nothing is held back."""
+
+    def note(self, note: Note) -> None:
+        self.notes.append(note)
+
+    def stuck(self, report: StuckReport) -> None:
+        self.reports.append(report)
+
+    def whereabouts_wanted(self) -> bool:
+        return False
 
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.records) + 1 >= self.stop_after
@@ -154,7 +164,6 @@ def run_here(
         store=Storage.open(store),
         run=storage,
         attempt=attempt,
-        checkpoint_due=checkpoint_rule(plan.coordination.checkpoint.every, plan.training.steps),
         resume=resume,
     )
     return train(setup, channel), channel

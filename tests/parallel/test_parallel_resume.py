@@ -99,5 +99,5 @@ def test_damage_in_one_worker_s_share_is_heard_by_all(
         sound = path.read_bytes()
         path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
         heard = gang.run("damaged_case", 2, DIGITS, stores.digits, run, done.checkpoint)
-        assert all(text.startswith("DamagedError") and name in text for text in heard)
+        assert all(text.startswith("DamagedCheckpointError") and name in text for text in heard)
         path.write_bytes(sound)

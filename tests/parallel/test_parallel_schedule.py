@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.parallel.schedule import learning_rate
-from orchestrator.plan.cadence import checkpoint_rule
 from orchestrator.plan.training import Schedule
 
 pytestmark = pytest.mark.unit
@@ -57,14 +56,3 @@ def test_rates_rise_to_the_peak_then_fall_to_the_floor(schedule: Schedule, steps
         assert rates[-1] == pytest.approx(schedule.floor)
     if steps < schedule.warmup:
         assert rates[-1] == pytest.approx(steps / schedule.warmup)
-
-
-@given(st.integers(1, 1000), st.one_of(st.just("auto"), st.integers(1, 300)))
-def test_the_last_step_always_has_a_checkpoint(steps: int, cadence: int | Literal["auto"]) -> None:
-    due = checkpoint_rule(cadence, steps)
-    found = [step for step in range(1, steps + 1) if due(step)]
-    assert found[-1] == steps
-    if cadence == "auto":
-        assert len(found) <= 8
-    else:
-        assert found[:-1] == list(range(cadence, steps, cadence))

@@ -121,6 +121,15 @@ def test_the_defaults_in_the_schema_are_valid_and_written_as_a_person_would() ->
         ("training.optimizer={lr: 1e-3}",),
         ("training.optimizer={kind: sgd, lr: 1e-3}",),
         ("data.source={kind: jsonl, path: x}", "inference=null", "options={a: [1, {b: null}]}"),
+        (
+            "model={pipeline: 2, pipeline_schedule: interleaved-1f1b, virtual_stages: 3}",
+            "training.non_finite={max_skips: 0, then: rollback, max_rollbacks: 1}",
+        ),
+        (
+            "coordination.checkpoint={keep_best: 2, asynchronous: false, mtbf: 6h}",
+            "coordination.hang_timeout=90",
+            "model.activation_checkpoint=selective",
+        ),
         ("data.source={kind: parquet, path: x, columns: [a]}", "training.resources.memory=2GiB"),
         ("data.source={kind: python, target: 'a.b:c', arguments: {n: 3}}", "model={shard: -1}"),
     ],
@@ -145,6 +154,14 @@ def test_the_schema_accepts_what_the_loader_accepts(
         (("training", "micro_batch"), "half"),
         (("coordination", "gang", "timeout"), "2min"),
         (("model", "tensor"), 0),
+        (("model", "pipeline_schedule"), "1F1B"),
+        (("model", "virtual_stages"), 0),
+        (("model", "activation_checkpoint"), True),
+        (("training", "non_finite"), {"then": "ignore"}),
+        (("training", "non_finite"), {"max_skip": 1}),
+        (("coordination", "checkpoint", "keep_best"), 0),
+        (("coordination", "checkpoint", "mtbf"), "6hours"),
+        (("coordination", "hang_timeout"), "never"),
         (("data", "source"), {"path": "x"}),
         (("data", "source", "delimiter"), ";"),
     ],
@@ -173,9 +190,9 @@ def test_the_resolved_view(make_plan: Make) -> None:
         "per_worker": 16,
         "micro_batch": 8,
         "accumulation": 2,
+        "pipeline": None,
     }  # fmt: skip
     assert view["num_samples_trained"] == 6400
-    assert view["unsupported"][0].startswith("model.shard=-1")
     assert view["plan"]["coordination"]["gang"]["timeout"] == "2m"
 
 

@@ -171,6 +171,27 @@ def test_problems_come_in_the_order_of_the_file(full_text: str) -> None:
         ("seed=-1", "must be at least 0, not -1", "0"),
         ("model.tensor=0", "expected a degree: a whole number from 1, or -1 for the rest of the "
          "workers, not 0", "1 (not split along this dimension)"),
+        ("model.pipeline_schedule=1F1B", 'expected gpipe, 1f1b or interleaved-1f1b, not "1F1B"',
+         "1f1b"),
+        ("model.pipeline_schedule=zero-bubble",
+         'expected gpipe, 1f1b or interleaved-1f1b, not "zero-bubble"', ""),
+        ("model.virtual_stages=0", "must be at least 1, not 0", "1"),
+        ("model.virtual_stages=-1", "must be at least 1, not -1", "1"),
+        ("model.activation_checkpoint=true", "expected none, selective or full, not true", ""),
+        ("model.activation_checkpoint=selectiv", 'expected none, selective or full, not "selectiv"',
+         "selective"),
+        ("training.non_finite.max_skips=-1", "must be at least 0, not -1", "0"),
+        ("training.non_finite.then=ignore", 'expected stop or rollback, not "ignore"', ""),
+        ("training.non_finite.max_rollbacks=0", "must be at least 1, not 0", "1"),
+        ("training.non_finite=3", "expected a section of keys, not 3", ""),
+        ("coordination.checkpoint.keep_best=0", "must be at least 1, not 0", "1"),
+        ("coordination.checkpoint.asynchronous=1", "expected true or false, not 1", "true"),
+        ("training.log_samples=no", 'expected true or false, not "no"', "false"),
+        ("training.log_samples=maybe", 'expected true or false, not "maybe"', ""),
+        ("coordination.checkpoint.mtbf=0s", '"0s" leaves no time at all',
+         "a duration such as 2m"),
+        ("coordination.hang_timeout=5 minutes", '"5 minutes": minutes is not a unit of time; units '
+         "are us, ms, s, m, h, d", "5m"),
         ("model.expert=-1", "must be at least 1, not -1", "1"),
         ("name=My_Run 1", '"My_Run 1" is not a name: only lower-case letters, digits and dashes, '
          "starting with a letter and not ending with a dash", "my-run-1"),
@@ -186,6 +207,31 @@ def test_one_wrong_value(find_problems: Find, override: str, what: str, works: s
     assert problem.where == override.partition("=")[0]
     assert (problem.what, problem.works) == (what, works)
     assert problem.file == f"command line: {override}"
+
+
+@pytest.mark.parametrize(
+    ("override", "works"),
+    [
+        ("model.pipeline_parallel_schedule=1f1b", "model.pipeline_schedule"),
+        ("model.num_stages=2", "model.virtual_stages"),
+        ("model.activation_checkpointing=full", "model.activation_checkpoint"),
+        ("training.max_skips=3", "training.non_finite.max_skips"),
+        ("training.pipeline_parallel_microbatch_size=1", "training.micro_batch"),
+        ("coordination.mtbf=1h", "coordination.checkpoint.mtbf"),
+        ("model.tp=2", "model.tensor"),
+    ],
+)
+def test_a_key_that_is_called_otherwise_or_lives_elsewhere(
+    find_problems: Find, override: str, works: str
+) -> None:
+    (problem,) = find_problems(override).values()
+    assert problem.what.startswith("there is no such key")
+    assert works in problem.works
+
+
+def test_a_colon_without_a_space_is_told_as_such(find_problems: Find) -> None:
+    (problem,) = find_problems("model={tensor:2}").values()
+    assert problem.works == "tensor: 2, with a space after the colon"
 
 
 def test_an_unknown_kind(find_problems: Find) -> None:

@@ -56,11 +56,16 @@ def test_what_would_change_the_computation_is_refused(
         "data.resources.cpu=1",
         "data.max_bad_files=0",
         "training.workers=4",
-        "training.micro_batch=2",
         "training.threads=2",
         "training.prefetch=2",
         "training.resources.cpu=2",
-        "model={shard: 1, replicate: -1}",
+        "model.pipeline_schedule=gpipe",
+        "model.virtual_stages=4",
+        "model.activation_checkpoint=full",
+        "coordination.checkpoint.keep_best=2",
+        "coordination.checkpoint.asynchronous=false",
+        "coordination.checkpoint.mtbf=1h",
+        "coordination.hang_timeout=1m",
         "inference=null",
         "inference.promote.when.below=3",
         "coordination.checkpoint.every=3",
@@ -83,6 +88,41 @@ def test_more_steps_are_noted_with_what_they_do_to_the_schedule(make_plan: Make)
     constant = "training.schedule.decay=none"
     plain = resume_changes(make_plan(constant), make_plan(constant, "training.steps=100"))
     assert plain.notes == ("training.steps changed: 200 → 100",)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "notes"),
+    [
+        (
+            ["model={shard: 1, replicate: -1}"],
+            ["model.replicate 1 → -1, model.shard -1 → 1: the checkpoint is resharded; batch and "
+             "order stay the same"],
+        ),
+        (
+            ["model.tensor=2", "training.workers=4"],
+            ["model.tensor 1 → 2: the checkpoint is resharded; batch and order stay the same",
+             "random numbers that the model draws in training (dropout) are others than before: "
+             "they depend on model.tensor"],
+        ),
+        (
+            ["training.micro_batch=2", "model.context=2"],
+            ["model.context 1 → 2: the checkpoint is resharded; batch and order stay the same",
+             "random numbers that the model draws in training (dropout) are others than before: "
+             "they depend on model.context and training.micro_batch"],
+        ),
+        (
+            ["training.non_finite.then=rollback"],
+            ["training.non_finite changed: 3 skips, then stop → 3 skips, then rollback; it counts "
+             "from here on"],
+        ),
+    ],
+)  # fmt: skip
+def test_changes_that_are_free_but_matter_are_noted(
+    make_plan: Make, overrides: list[str], notes: list[str]
+) -> None:
+    verdict = resume_changes(make_plan(), make_plan(*overrides))
+    assert verdict.problems == ()
+    assert list(verdict.notes) == notes
 
 
 def test_all_changes_are_reported(make_plan: Make) -> None:

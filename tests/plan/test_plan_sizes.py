@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plan import BatchShape, Plan, batch_shape, legal_workers, resolve_mesh
+from orchestrator.plan import BatchShape, Plan, batch_shape, legal_workers, mesh_for
 from orchestrator.plan.refusal import Refusal
-from orchestrator.plan.sizes import fits, nearest_counts, why_not
-from orchestrator.plan.unsupported import unsupported
+from orchestrator.plan.sizes import fits, nearest_counts, nearest_ranges, why_not
 
 pytestmark = pytest.mark.unit
 
@@ -51,7 +50,7 @@ def test_a_count_is_legal_exactly_where_nothing_speaks_against_it(plan: Plan) ->
 def test_the_global_batch_is_the_same_at_every_legal_count(plan: Plan) -> None:
     for workers in legal_workers(plan):
         shape = batch_shape(plan, workers)
-        degree = resolve_mesh(plan.model, workers).batch_degree
+        degree = mesh_for(plan, workers).batch_degree
         assert shape.micro_batch * shape.accumulation == shape.per_worker
         assert shape.per_worker * degree == plan.training.global_batch
 
@@ -66,13 +65,31 @@ def test_auto_never_needs_more_memory_than_at_the_largest_count(plan: Plan) -> N
     assert all(batch_shape(plan, k).micro_batch <= largest.micro_batch for k in legal)
 
 
+def as_fixed(plan: Plan, workers: int) -> Plan:
+    values = plan.model_dump(mode="json")
+    values["training"]["workers"] = workers
+    return Plan.model_validate(values)
+
+
 @given(plans)
 def test_the_nearest_counts_are_legal_and_nothing_nearer_is(plan: Plan) -> None:
     start = plan.training.workers.max
     for count in nearest_counts(plan, start):
-        assert fits(plan, count)
+        assert legal_workers(as_fixed(plan, count)) == (count,)
         between = range(min(count, start) + 1, max(count, start))
-        assert not any(fits(plan, k) for k in between)
+        assert not any(legal_workers(as_fixed(plan, k)) for k in between)
+
+
+@given(plans)
+def test_a_range_made_wider_holds_a_legal_count_at_its_new_end(plan: Plan) -> None:
+    span = plan.training.workers
+    if not span.elastic:
+        return
+    for low, high in nearest_ranges(plan):
+        assert low <= span.min
+        assert high >= span.max
+        new = [*range(low, span.min), *range(span.max + 1, high + 1)]
+        assert [k for k in new if fits(plan, k)] == [low if low < span.min else high]
 
 
 def test_accumulation_absorbs_the_difference() -> None:
@@ -110,7 +127,7 @@ def test_more_workers_than_samples() -> None:
 def test_the_micro_batch_must_divide_the_share() -> None:
     refusal = why_not(plan_of(4, 32, 3), 4)
     assert refusal is not None
-    assert refusal.arithmetic == "32 / 4 = 8, and 8 = 3·2 + 2"
+    assert refusal.arithmetic == ("global batch 32 / (replicate 4 · shard 1) = 8, and 8 = 3·2 + 2")
     assert refusal.works == "training.micro_batch=2, 4 or auto"
 
 
@@ -118,14 +135,3 @@ def test_a_huge_range_is_answered_at_once() -> None:
     start = time.perf_counter()
     assert legal_workers(plan_of([1, 100_000], 7)) == (1, 7)
     assert time.perf_counter() - start < 5
-
-
-def test_what_is_not_carried_out_yet_is_named() -> None:
-    assert unsupported(plan_of(4, 32)) == ()
-    assert unsupported(plan_of(4, 32, shard=1, tensor=1)) == ()
-    (tensor,) = unsupported(plan_of(4, 32, tensor=2))
-    assert tensor.startswith("model.tensor=2 (tp) is planned and checked, but this version")
-    (shard,) = unsupported(plan_of([2, 4], 32, shard=-1))
-    assert shard.startswith("model.shard=-1 (4 of 4 workers) (fsdp)")
-    assert unsupported(plan_of(1, 32, shard=-1)) == ()
-    assert unsupported(plan_of(3, 32)) == ()

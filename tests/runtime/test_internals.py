@@ -36,6 +36,30 @@ def test_workers_can_be_put_into_chosen_bundles() -> None:
     assert next(iter(list(parameters)[1:])) == "num_workers"
 
 
+def test_workers_know_their_node_and_carry_a_rank_that_can_be_changed() -> None:
+    from ray.train.v2._internal.execution.context import DistributedContext
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+    from ray.train.v2._internal.execution.worker_group.worker import ActorMetadata, Worker
+
+    from orchestrator.plan.mesh import Mesh
+    from orchestrator.runtime.internals import _seated
+
+    workers = []
+    for index, node in enumerate("aabb"):
+        metadata = ActorMetadata(node, node, node, index, {})
+        worker = Worker(actor=None, metadata=metadata, resources={})
+        worker.distributed_context = DistributedContext(index, 4, index % 2, 2, index // 2)
+        workers.append(worker)
+    seated = _seated(workers, Mesh(replicate=2, pipeline=2))
+    assert [worker.distributed_context.world_rank for worker in seated] == [0, 1, 2, 3]
+    # replicas 0 and 1 are ranks (0, 2) and (1, 3): each pair shares a node
+    assert [worker.metadata.node_id for worker in seated] == ["a", "b", "a", "b"]
+    assert [worker.distributed_context.local_rank for worker in seated] == [0, 0, 1, 1]
+    # Ray numbers the processes of torch by the order of this list.
+    create = inspect.getsource(WorkerGroup._create_workers)
+    assert "Sorted list of Workers sorted by world_rank" in create
+
+
 def test_the_loop_configuration_reaches_the_worker_group() -> None:
     from ray.train.v2._internal.execution.context import TrainRunContext
     from ray.train.v2._internal.execution.worker_group import WorkerGroup

@@ -1,0 +1,26 @@
+"""Arguments and options that several commands take, each said once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+PlanPath = Annotated[str, typer.Argument(metavar="PLAN", help="The axis plan, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FIELD=VALUE", help="Overrides, such as training.workers=4; they come last."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name, its folder, or its plan file.")
+]
+StorageUri = Annotated[
+    str | None,
+    typer.Option(
+        "--storage", help="Where runs lie: a folder or a pyarrow.fs URI; else the plan's, or runs."
+    ),
+]
