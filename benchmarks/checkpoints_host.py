@@ -6,6 +6,7 @@ Run alone or under ``torchrun``; the first worker prints one line of JSON.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -213,6 +214,10 @@ def main() -> None:
             print(json.dumps({**told, **sizes}), flush=True)
     if action == "stall" and world.is_first:
         shutil.rmtree(folder, ignore_errors=True)
+    # Threads of torch's groups, which device meshes keep alive, now and then abort the process
+    # while the interpreter goes; everything that was to be told is told.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
