@@ -61,7 +61,9 @@ class Split:
     experts: str = ""
     """Modules that hold experts: every parameter has one slice per expert along dimension 0, and
     ``forward(tokens, counts)`` takes tokens ``[n, width]`` sorted by expert and how many each
-    expert gets, ``[num_experts]``."""
+    expert gets, ``[num_experts]``; there may be none. For tensor parallelism the module's
+    ``hidden_dims`` names the dimension of each parameter along which an expert's hidden features
+    lie: ``{"up_proj": 1, "down_proj": 2}``."""
     sequence: Mapping[str, int] = field(default_factory=dict)
     """For each prepared tensor that has one, the dimension of the sequence; ``context`` cuts
     along it. Attention must be ``F.scaled_dot_product_attention`` with ``is_causal=True``."""
