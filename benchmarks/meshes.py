@@ -137,7 +137,7 @@ def _notes(memory: dict[str, list[dict[str, int]]]) -> list[str]:
         "tp is tensor parallelism with pieces of the sequence between blocks; pp2×dp2 has "
         "4 micro-batches, all others 1",
         "context and expert parallelism are left out: torch's own context parallelism has no "
-        "CPU kernels, and it has no expert parallelism, so there is no loop to compare with",
+        "CPU kernels, and expert parallelism would be compared with routing of one's own making",
         f"memory is that of a model of {millions:.1f} M parameters with AdamW, on the rank that "
         "has most: the storage behind parameters, gradients and state after a step; the resident "
         "set has Python and torch besides, and at its peak activations and gathered layers",

@@ -18,12 +18,14 @@ from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord,
 from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
 from orchestrator.storage import Storage
 
-_FLUSH_SECONDS = 1.0
+_SHOW_SECONDS = 1.0
+_FLUSH_SECONDS = 5.0
+"""Writing for good takes 10 ms of the first worker's step, for which all others wait."""
 _STUCK_GRACE_SECONDS = 2.0
 
 
 class LocalChannel:
-    """Writes one line of JSON per record; lines are durable a second later, or at a checkpoint.
+    """Writes one line of JSON per record; lines are durable some seconds later, or at a checkpoint.
 
     ``stop`` is asked after each step. ``show`` is called with a line to print now and then.
     ``record_ids`` adds ``ids/attempt-….jsonl`` with the samples of each step of this worker.
@@ -62,7 +64,7 @@ class LocalChannel:
             line = json.dumps({"step": record.step, "ids": record.ids.tolist()})
             with self.lock:
                 self.ids.append(line)
-        if time.monotonic() - self.shown > _FLUSH_SECONDS:
+        if time.monotonic() - self.shown > _SHOW_SECONDS:
             self.shown = time.monotonic()
             rate = record.num_samples / record.step_seconds
             self._show(f"step {record.step}: loss {record.loss:.4f}, {rate:,.0f} samples/s")

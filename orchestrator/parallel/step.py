@@ -73,6 +73,7 @@ class Stepper:
         safe = torch.where(weight > 0, weight, 1.0)  # nothing counted: gradients are zero
         return (self.micro_batch * self.layout.num_averaged / safe).float()
 
+    @torch.no_grad()
     def _clip(self, correction: Tensor | None) -> Tensor:
         """Correct and clip the gradients in one pass over them; returns their global norm.
 

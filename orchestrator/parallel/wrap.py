@@ -164,8 +164,9 @@ def _share(
         return DistributedDataParallel(
             root, bucket_cap_mb=BUCKET_MEBIBYTES, gradient_as_bucket_view=True
         )
-    # In a pipeline each micro-batch would gather them anew.
-    shard = partial(fully_shard, reshard_after_forward=mesh.pipeline == 1)
+    # In a pipeline each micro-batch would gather them anew. What lies around the blocks is needed
+    # again first of all in the backward pass, and stays, which is torch's default (None).
+    shard = partial(fully_shard, reshard_after_forward=False if mesh.pipeline > 1 else None)
     for module in experts:
         placements = expert_placements(module, layout.expert_shard)
         shard(module, mesh=layout.expert_sharding, shard_placement_fn=placements)
