@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import tempfile
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -50,16 +51,21 @@ class Gang:
         self.num_runs += 1
         rendezvous = str(Path(self.folder.name) / f"group-{self.num_runs}")
         for rank in range(size):
-            self.connections[rank].send((case, rank, size, rendezvous, arguments))
-        answers = [self._receive(rank) for rank in range(size)]
+            order = (self.num_runs, case, rank, size, rendezvous, arguments)
+            self.connections[rank].send(order)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        answers = [self._receive(rank, deadline) for rank in range(size)]
         if any(error is not None for _, error, _ in answers):
             raise CaseFailed([a[1] for a in answers], [a[2] for a in answers])
         return [value for value, _, _ in answers]
 
-    def _receive(self, rank: int) -> Any:
-        if not self.connections[rank].poll(TIMEOUT_SECONDS):
-            raise TimeoutError(f"rank {rank} did not answer in {TIMEOUT_SECONDS:g} s")
-        return self.connections[rank].recv()
+    def _receive(self, rank: int, deadline: float) -> Any:
+        """A rank's answer to this run; those to runs that nobody waits for any more are dropped."""
+        while self.connections[rank].poll(max(0.0, deadline - time.monotonic())):
+            number, *answer = self.connections[rank].recv()
+            if number == self.num_runs:
+                return answer
+        raise TimeoutError(f"rank {rank} did not answer in {TIMEOUT_SECONDS:g} s")
 
     def __enter__(self) -> Self:
         return self
@@ -80,14 +86,14 @@ def _serve(connection: Connection) -> None:
     torch.set_num_threads(1)
     while True:
         try:
-            case, rank, size, rendezvous, arguments = connection.recv()
+            number, case, rank, size, rendezvous, arguments = connection.recv()
         except EOFError:
             return
         try:
             value = _in_group(_find(case), rank, size, rendezvous, arguments)
-            connection.send((value, None, ""))
+            connection.send((number, value, None, ""))
         except BaseException as error:
-            connection.send((None, error, f"rank {rank}: {traceback.format_exc()}"))
+            connection.send((number, None, error, f"rank {rank}: {traceback.format_exc()}"))
 
 
 def _find(case: str) -> Any:
