@@ -154,6 +154,8 @@ class Saver:
             self._thread.join(timeout_seconds)
             if self._thread.is_alive():
                 return  # it still reads the memory
+        if self._warming is not None:
+            self._warming.join()
         self.staging.release()
 
     def _deal(self, pieces: Mapping[str, Piece]) -> Share:
