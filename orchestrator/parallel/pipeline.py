@@ -10,9 +10,9 @@ The engine of ranks that hold some of the layers. It is put together like this, 
     engine = PipelineEngine(stages, tied, parts.parameters(), layout, rules, cut_batch)
     copies = uncounted(tied, layout)                          # not counted in the gradient's norm
 
-The StageOf must be what ``fully_shard`` is called on last, because schedules look for FSDP there.
-DDP does not fit: gradients would be averaged by hooks that a schedule calls too often. Without
-FSDP gradients are not averaged at all.
+The StageOf must be what ``fully_shard`` is called on last, because schedules look for FSDP there;
+where copies are all there is, DDP goes into ``StageOf.around``. Without either, gradients are not
+averaged at all.
 
 Random numbers: every stage is seeded for every micro-batch by its place in the run and the stage,
 so they are the same however often a run is resumed, but not those of a model that is not cut.

@@ -56,7 +56,7 @@ class Passes:
             self.order = ScheduleGPipe(parts[0], micro_batches, **settings)
 
     def run(self) -> None:
-        """Run all passes; gradients are added up, averaged by FSDP where stages are sharded."""
+        """Run all passes; gradients are added up, and averaged by FSDP or DDP after the last."""
         inputs = (self.numbers,) if self.first else ()
         target = self.numbers if self.last else None
         self.order.step(*inputs, target=target, return_outputs=False, micro_batch=self.numbers)
@@ -74,7 +74,7 @@ def _stage(
     device: torch.device,
 ) -> PipelineStage:
     return PipelineStage(
-        stage,
+        stage.called,
         stage.index,
         stage.num_stages,
         device,

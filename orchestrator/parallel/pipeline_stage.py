@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.errors import InfeasibleError
 from orchestrator.job import Batch, Job
@@ -54,8 +55,16 @@ class StageOf(nn.Module):
         self.job, self.model = job, model
         self.index, self.num_stages = index, num_stages
         self.blocks = (job.split() or Split()).blocks
+        # What schedules call instead where copies are averaged by DDP; in a tuple, because a
+        # module may not hold the module around it.
+        self.around: tuple[DistributedDataParallel, ...] = ()
         self.work: Sequence[MicroBatch] = ()
         self.failure: Exception | None = None
+
+    @property
+    def called(self) -> nn.Module:
+        """What a schedule's forward passes call."""
+        return self.around[0] if self.around else self
 
     @property
     def is_first(self) -> bool:

@@ -160,10 +160,8 @@ def _share(
     mesh = layout.mesh
     if layout.num_averaged == 1:
         return root
-    if mesh.size == mesh.replicate and mesh.expert == 1:
-        return DistributedDataParallel(
-            root, bucket_cap_mb=BUCKET_MEBIBYTES, gradient_as_bucket_view=True
-        )
+    if mesh.size == mesh.replicate * mesh.pipeline and mesh.expert == 1:
+        return _copy(root, layout)
     # In a pipeline each micro-batch would gather them anew. What lies around the blocks is needed
     # again first of all in the backward pass, and stays, which is torch's default (None).
     shard = partial(fully_shard, reshard_after_forward=False if mesh.pipeline > 1 else None)
@@ -173,6 +171,21 @@ def _share(
     for block in blocks:
         shard(block, mesh=layout.sharding)
     shard(root, mesh=layout.sharding)
+    return root
+
+
+def _copy(root: nn.Module, layout: Layout) -> nn.Module:
+    """Have DDP average gradients, which overlaps with the backward pass, where copies are all
+    there is."""
+    copies = DistributedDataParallel(
+        root,
+        process_group=layout.dense.get_group("replicate") if layout.mesh.pipeline > 1 else None,
+        bucket_cap_mb=BUCKET_MEBIBYTES,
+        gradient_as_bucket_view=True,
+    )
+    if not isinstance(root, StageOf):
+        return copies
+    root.around = (copies,)
     return root
 
 
