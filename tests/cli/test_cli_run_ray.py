@@ -49,8 +49,8 @@ def test_a_corpus_without_samples_is_refused_by_name(axis: Axis, tmp_path: Path)
     assert "empty corpus: the Job made no samples" in refused.out
     assert "0 bad, 1 good with 2 rows" in refused.out.splitlines()[0]
     assert "Traceback" not in refused.out + refused.err
-    phases = [line.split(":")[0] for line in refused.err.splitlines()]
-    assert list(dict.fromkeys(phases)) == ["start Ray", "reserve", "shard", "release"], refused
+    said = list(dict.fromkeys(line.split(":")[0] for line in refused.err.splitlines()))
+    assert said == ["start Ray", "reserve", "mesh", "shard", "release"], refused
 
     again = axis("run", "plan.yaml", f"storage={axis.storage}", "--json")
     assert again.code == 2, again

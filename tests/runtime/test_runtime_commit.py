@@ -57,7 +57,9 @@ class Opened:
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Opened:
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
+    # Its watch would ask Ray for the reservation of a driver that is silent for long.
+    monkeypatch.setattr(Coordinator, "_watch", lambda _self: None)
     return Opened(tmp_path)
 
 
