@@ -136,10 +136,12 @@ class MLP(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention, then the MLP, each normalised before and added to its input."""
 
+    mlp_kind: type[nn.Module] = MLP
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.self_attn = Attention(shape)
-        self.mlp = MLP(shape)
+        self.mlp = self.mlp_kind(shape)
         self.input_layernorm = RMSNorm(shape.hidden, shape.norm_eps)
         self.post_attention_layernorm = RMSNorm(shape.hidden, shape.norm_eps)
 
@@ -154,11 +156,13 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, layers and the last norm: all of the model but its head."""
 
+    layer_kind: type[nn.Module] = DecoderLayer
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.embed_tokens = nn.Embedding(shape.vocab, shape.hidden)
-        self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(self.layer_kind(shape) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.hidden, shape.norm_eps)
 
     def forward(
@@ -181,11 +185,13 @@ class Decoder(nn.Module):
 class Llama(nn.Module):
     """The whole model; its state dict is that of Hugging Face's ``LlamaForCausalLM``."""
 
+    decoder_kind: type[nn.Module] = Decoder
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.model = Decoder(shape)
+        self.model = self.decoder_kind(shape)
         self.lm_head = nn.Linear(shape.hidden, shape.vocab, bias=False)
-        self.apply(_initialise)
+        self.apply(self.initialise)
         if shape.tie:
             self.lm_head.weight = self.model.embed_tokens.weight
 
@@ -203,8 +209,8 @@ class Llama(nn.Module):
         """
         return self.lm_head(self.model(tokens, positions, mask, caches))
 
-
-def _initialise(module: nn.Module) -> None:
-    """Hugging Face's ``initializer_range``: normal with deviation 0.02."""
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        nn.init.normal_(module.weight, std=0.02)
+    @staticmethod
+    def initialise(module: nn.Module) -> None:
+        """Hugging Face's ``initializer_range``: normal with deviation 0.02."""
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jobs.llama import Attention, LayerCache, RMSNorm, Rotation, Shape
+from jobs.llama import Decoder, DecoderLayer, LayerCache, Llama, Rotation, Shape
 from orchestrator import sequence_counts, whole_length
 
 BALANCE, DROPPED, LOAD = 0, 1, 2
@@ -148,15 +148,10 @@ def _in_autocast_dtype(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-class MixtureLayer(nn.Module):
+class MixtureLayer(DecoderLayer):
     """Attention, then the experts, each normalised before and added to its input."""
 
-    def __init__(self, shape: MixtureShape) -> None:
-        super().__init__()
-        self.self_attn = Attention(shape)
-        self.mlp = Mixture(shape)
-        self.input_layernorm = RMSNorm(shape.hidden, shape.norm_eps)
-        self.post_attention_layernorm = RMSNorm(shape.hidden, shape.norm_eps)
+    mlp_kind = Mixture
 
     def forward(
         self,
@@ -172,15 +167,10 @@ class MixtureLayer(nn.Module):
         return x + mixed, figures + more
 
 
-class MixtureDecoder(nn.Module):
+class MixtureDecoder(Decoder):
     """Embedding, layers and the last norm."""
 
-    def __init__(self, shape: MixtureShape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.embed_tokens = nn.Embedding(shape.vocab, shape.hidden)
-        self.layers = nn.ModuleList(MixtureLayer(shape) for _ in range(shape.layers))
-        self.norm = RMSNorm(shape.hidden, shape.norm_eps)
+    layer_kind = MixtureLayer
 
     def forward(
         self,
@@ -202,16 +192,10 @@ class MixtureDecoder(nn.Module):
         return self.norm(x), figures
 
 
-class MixtureLlama(nn.Module):
+class MixtureLlama(Llama):
     """The whole model."""
 
-    def __init__(self, shape: MixtureShape) -> None:
-        super().__init__()
-        self.model = MixtureDecoder(shape)
-        self.lm_head = nn.Linear(shape.hidden, shape.vocab, bias=False)
-        self.apply(_initialise)
-        if shape.tie:
-            self.lm_head.weight = self.model.embed_tokens.weight
+    decoder_kind = MixtureDecoder
 
     def forward(
         self,
@@ -229,6 +213,13 @@ class MixtureLlama(nn.Module):
         """
         hidden, figures = self.model(tokens, figures, positions, mask, caches)
         return self.lm_head(hidden), figures
+
+    @staticmethod
+    def initialise(module: nn.Module) -> None:
+        """Normal with deviation 0.02, as in ``Llama``."""
+        if isinstance(module, (nn.Linear, nn.Embedding, Experts)):
+            for parameter in module.parameters():
+                nn.init.normal_(parameter, std=0.02)
 
 
 class Writer(nn.Module):
@@ -249,10 +240,3 @@ class Writer(nn.Module):
         """Tokens ``[batch, time]`` → logits ``[batch, time, vocab]``."""
         logits, _ = self.mixture(tokens, None, positions, mask, caches)
         return logits
-
-
-def _initialise(module: nn.Module) -> None:
-    """Normal with deviation 0.02, as in ``llama``."""
-    if isinstance(module, (nn.Linear, nn.Embedding, Experts)):
-        for parameter in module.parameters():
-            nn.init.normal_(parameter, std=0.02)

@@ -150,7 +150,7 @@ def test_the_balance_loss_is_that_of_the_paper() -> None:
             chosen = sum(e in odds[b, t].topk(2).indices.tolist() for t in range(10))
             f = 4 / (2 * 10) * chosen
             total += f * float(odds[b, :, e].detach().sum()) / 10
-        assert float(figures[b, BALANCE]) == pytest.approx(total, rel=1e-5)
+        assert float(figures[b, BALANCE].detach()) == pytest.approx(total, rel=1e-5)
 
 
 def test_the_least_balance_is_one_per_layer() -> None:

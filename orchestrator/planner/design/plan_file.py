@@ -1,6 +1,7 @@
 """The design as an axis plan: a file to begin with, that ``axis plan`` accepts as it stands.
 
-The Job and its data are placeholders that exist, marked so; the counts are those of the design.
+Counts, batch and mesh are the design's answers. Which Job and which files only the user knows: the
+draft names shipped ones in their place, each line marked so.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _LARGEST_BATCH = 65_536
 
 
 def plan_yaml(found: Design) -> str:
-    """The plan as YAML with comments; lines marked ``FILL IN`` are placeholders."""
+    """The plan as YAML with comments; lines marked ``FILL IN`` are for the user to say."""
     workload = found.workload
     lines = [
-        f"{MARK} for {workload.name}; {FILL_IN} marks placeholders.",
+        f"{MARK} for {workload.name}; {FILL_IN} marks what only you know.",
         *textwrap.wrap(
             verdict(found), 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
         ),
