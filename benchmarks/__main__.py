@@ -17,7 +17,17 @@ from benchmarks.comparison import Comparison, Outcome, render, table
 from benchmarks.machine import machine, versions
 from benchmarks.workplace import MeasurementFailed, Workplace, say
 
-NAMES = ("training", "first_step", "loader", "sharding", "serving", "meshes", "checkpoints")
+NAMES = (
+    "training",
+    "first_step",
+    "loader",
+    "sharding",
+    "serving",
+    "meshes",
+    "checkpoints",
+    "journal",
+    "placement",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

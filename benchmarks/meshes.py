@@ -47,7 +47,7 @@ def measure(place: Workplace) -> Outcome:
     bench = Bench(place, GLOBAL_BATCH, steps=place.size(80, 30))
     ours: Runs = {case.name: [] for case in CASES}
     theirs: Runs = {case.name: [] for case in CASES}
-    for turn in range(repetitions := place.size(5, 1)):
+    for turn in range(repetitions := place.size(3, 1)):
         say(f"repetition {turn + 1} of {repetitions}")
         for case in CASES:
             _both(bench, case, turn, ours[case.name], theirs[case.name])

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.by_hand import sharding_pipeline
-from orchestrator.coordinator.placement import Gang, choose_gang
+from orchestrator.coordinator.assignment import Assignment
+from orchestrator.coordinator.placement import choose_gang
 from orchestrator.feed.pieces import FileSource, list_pieces
 from orchestrator.job_import import load_job
 from orchestrator.plan.load import load_plan
@@ -67,7 +68,7 @@ def parquet(source: Source, folder: Path) -> int:
     return int(pyarrow.dataset.dataset(target).count_rows())
 
 
-_RESERVATION: list[tuple[Gang, Any]] = []
+_RESERVATION: list[tuple[Assignment, Any]] = []
 CONTENDERS: dict[str, Callable[[Source, Path], int]] = {
     "axis": axis,
     "arrow": arrow,
@@ -88,8 +89,9 @@ def main() -> None:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         source = Source(plan)
-        gang = choose_gang(plan, live_nodes(), [plan.training.workers.max]).gang
-        _RESERVATION.append((gang, gangs.place("benchmark", gang, "PACK", 60.0)))
+        assignment = choose_gang(plan, live_nodes(), [plan.training.workers.max]).assignment
+        assert assignment is not None, "the benchmark's cluster is its own"
+        _RESERVATION.append((assignment, gangs.place("benchmark", assignment, "PACK", 60.0)))
         try:
             for turn in range(int(repetitions)):
                 names = only or list(CONTENDERS)

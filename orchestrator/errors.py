@@ -19,7 +19,7 @@
     ├── Fenced                       1   a later attempt owns the run
     └── DeadlineExceeded             1   a wait ended without what it waited for
 
-Exit code 0 is success; 5 is kept for a spent budget.
+Exit code 0 is success; 5 is that of a run whose budget is spent, and 6 if somebody stopped it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ EXIT_CODES: dict[int, str] = {
     2: "bad plan",
     3: "infeasible here and now",
     4: "placement timed out",
+    5: "budget spent, and resumable",
     6: "interrupted and resumable",
     7: "promotion gate not met",
     130: "interrupted by Ctrl-C and resumable",

@@ -53,6 +53,9 @@ def show_runs(storage: str | None, as_json: bool) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo("  ".join(cells).rstrip())
+    for view in sorted(views, key=lambda view: view.queue):
+        if view.queue:
+            typer.echo(f"{view.name} waits (priority {view.priority}), {view.queue}")
 
 
 def show_logs(
@@ -122,6 +125,10 @@ def _status_text(view: RunView) -> str:
         f"{counted(view.num_checkpoints, 'checkpoint')}",
         f"  attempt     {view.attempt}, {counted(view.num_restarts, 'restart')}",
     ]
+    if view.queue:
+        lines.append(f"  waits       {view.queue}")
+    if view.goodput:
+        lines.append(f"  time        {view.goodput}")
     if view.last_loss is not None:
         lines.append(f"  loss        {view.last_loss:.4f}")
     if view.best is not None:

@@ -16,6 +16,9 @@ class ReserveGang:
     """Place one gang whole, for the largest of ``workers`` (descending) that fits; ``()``:
     training is done, bundles for the replicas alone.
 
+    No bundle goes to an ``excluded`` node. ``tried`` tries timed out before this one, which waits
+    some part of ``backoff_seconds`` first, drawn at random (before ``timeout_seconds`` begin).
+
     Answer with ``GangPlaced`` or ``GangTimedOut``; a gang that no live cluster could ever
     hold may be answered with ``Failed(exit_code=3)`` at once.
     """
@@ -24,6 +27,9 @@ class ReserveGang:
     workers: tuple[int, ...]
     strategy: str
     timeout_seconds: float
+    excluded: tuple[str, ...] = ()
+    tried: int = 0
+    backoff_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,8 @@ class CancelStore:
 @dataclass(frozen=True, kw_only=True)
 class StartTraining:
     """Start ``workers`` workers at ``first_step`` from the checkpoint ``resume`` (a folder of
-    the run; ``None``: from fresh parameters).
+    the run; ``None``: from fresh parameters), with micro-batches of ``micro_batch`` samples
+    (``None``: as the plan says).
 
     Answer: ``TrainingStarted`` after the first step, then ``Progressed`` now and then,
     ``CheckpointCommitted`` each time, at last ``TrainingEnded`` or ``TrainingFailed``; and
@@ -54,14 +61,17 @@ class StartTraining:
     workers: int
     resume: str | None
     first_step: int
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopTraining:
-    """Ask the workers to finish their step, commit and leave. Answer: ``TrainingEnded``."""
+    """Ask the workers to finish their step, commit and leave; ``at_checkpoint``: to leave with
+    the next checkpoint that is due anyway. Answer: ``TrainingEnded``."""
 
     attempt: int
     timeout_seconds: float
+    at_checkpoint: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +91,18 @@ class DeleteCheckpoints:
 @dataclass(frozen=True, kw_only=True)
 class Deploy:
     """Serve the checkpoint in ``folder``. Answer: ``Deployed``, ``DeployFailed``, or
-    ``CheckpointDamaged``."""
+    ``CheckpointDamaged``.
+
+    ``hand_over``: the gang is still held, and is given back when the replicas ask for their places
+    and not before; ``ReleaseGang`` follows once they are up.
+    """
 
     attempt: int
     folder: str
     step: int
     replicas: int
     timeout_seconds: float
+    hand_over: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

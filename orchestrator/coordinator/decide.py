@@ -8,14 +8,17 @@ carries out what it asks for.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.coordinator.accounts import booked
 from orchestrator.coordinator.actions import Action
+from orchestrator.coordinator.answers import Declined
+from orchestrator.coordinator.dues import due
 from orchestrator.coordinator.events import Event, Opened
-from orchestrator.coordinator.moves import due
-from orchestrator.coordinator.past import timed
-from orchestrator.coordinator.reactions import REACTIONS, Declined
+from orchestrator.coordinator.past import trained_seconds
+from orchestrator.coordinator.reactions import REACTIONS
+from orchestrator.coordinator.replacing import replace
 from orchestrator.coordinator.state import RunState
 
 __all__ = ["Decision", "decide", "due", "replay"]
@@ -52,9 +55,13 @@ def decide(state: RunState, event: Event) -> Decision:
     if isinstance(answer, Declined):
         return Decision(state, (), answer.reason, answer.verdict)
     after, actions = answer
-    after = timed(state, after, event)
-    if after.phase != state.phase or after.attempt != state.attempt:
-        after = replace(after, phase_since_seconds=event.at_seconds)
+    moved = after.phase != state.phase or after.attempt != state.attempt
+    after = replace(
+        after,
+        trained_seconds=trained_seconds(state, event),
+        phase_since_seconds=event.at_seconds if moved else state.phase_since_seconds,
+        ledger=booked(state, after, event),
+    )
     return Decision(after, actions, _note(state, after), "accepted")
 
 
@@ -90,6 +97,7 @@ def _note(before: RunState, after: RunState) -> str:
         return after.outcome.message
     if after.attempt != before.attempt:
         cause = f" after a loss ({after.recovering})" if after.recovering else ""
+        cause = f" to {after.resize.kind}" if after.resize else cause
         return f"attempt {after.attempt}{cause}: {after.phase}"
     if after.phase != before.phase:
         return f"{before.phase} → {after.phase}"

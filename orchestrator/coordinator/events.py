@@ -1,9 +1,9 @@
 """What happened? Everything a run is told, each thing once, in the order it was accepted.
 
-Events are facts from the driver, from worker rank 0 and from the actor's own hands. Each
-carries the attempt it belongs to; ``at_seconds`` is the sender's wall clock, kept for people
-and never compared to decide anything. This module knows their shape and their JSON, not what
-follows from them (``decide``).
+Events are facts from the driver, from workers and from the actor's own hands, or what the
+scheduler of runs wants of this one. Each carries the attempt it belongs to; ``at_seconds`` is the
+sender's wall clock, kept for people and for the ledger, and never compared to decide anything. This
+module knows their shape and their JSON, not what follows from them (``decide``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator.coordinator.policy import Cause, RunPolicy
 from orchestrator.coordinator.record import Record
-from orchestrator.coordinator.state import CheckpointRecord, StopBy, StoreRecord
+from orchestrator.coordinator.state import CheckpointRecord, ResizeKind, StopBy, StoreRecord
 from orchestrator.errors import DamagedError
 
 
@@ -43,8 +43,8 @@ class Opened(BaseEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class GangPlaced(BaseEvent):
-    """Every bundle of the gang is placed; it holds ``workers`` training workers. ``note`` says
-    which mesh they form and why it is this one."""
+    """Every bundle of the gang is placed, on ``nodes``; it holds ``workers`` training workers.
+    ``note`` says which mesh they form and why it is this one."""
 
     kind: Literal["gang-placed"] = "gang-placed"
     workers: int
@@ -54,10 +54,77 @@ class GangPlaced(BaseEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class GangTimedOut(BaseEvent):
-    """The gang was not placed in time. ``message`` names what was missing."""
+    """The gang was not placed in time, and everything was released. ``message`` names what was
+    missing; ``tried`` is that of the ``ReserveGang`` that this answers."""
 
     kind: Literal["gang-timed-out"] = "gang-timed-out"
     message: str
+    tried: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queued(BaseEvent):
+    """The gang waits for other runs, as the ``position``-th of ``of`` that wait, and ``why``.
+    Send it when that changes."""
+
+    kind: Literal["queued"] = "queued"
+    position: int
+    of: int
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeWanted(BaseEvent):
+    """The run should grow to up to ``workers`` at its next checkpoint, or yield down to them at
+    once. ``since_placed_seconds``: how long ago its gang was placed, by one clock."""
+
+    kind: Literal["resize-wanted"] = "resize-wanted"
+    resize: ResizeKind
+    workers: int
+    note: str = ""
+    since_placed_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class YieldOver(BaseEvent):
+    """Nobody needs the room any more that the run has yielded: it may be as large as it can."""
+
+    kind: Literal["yield-over"] = "yield-over"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainNoticed(BaseEvent):
+    """``nodes`` will be taken away, in ``grace_seconds`` (``None``: not said), and ``why``."""
+
+    kind: Literal["drain-noticed"] = "drain-noticed"
+    nodes: tuple[str, ...]
+    grace_seconds: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSuspected(BaseEvent):
+    """``node`` has said nothing for ``silent_seconds``."""
+
+    kind: Literal["node-suspected"] = "node-suspected"
+    node: str
+    silent_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeCleared(BaseEvent):
+    """``node`` is well, or well again: it may be used."""
+
+    kind: Literal["node-cleared"] = "node-cleared"
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misplaced(BaseEvent):
+    """Ranks lie otherwise than the gang was assigned; ``text`` names them and what it costs."""
+
+    kind: Literal["misplaced"] = "misplaced"
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +138,29 @@ class StoreReady(BaseEvent):
 @dataclass(frozen=True, kw_only=True)
 class Progressed(BaseEvent):
     """A sign of life of the present phase; renews its wait. ``done`` counts optimizer steps
-    in training, finished data tasks in sharding. Send it sparingly: it is journaled."""
+    in training, finished data tasks in sharding. Send it sparingly: it is journaled.
+
+    ``stall_seconds`` and ``checkpoint_seconds`` are what the workers waited for samples, and for
+    state to be saved, since the first step of their group.
+    """
 
     kind: Literal["progressed"] = "progressed"
     done: int
     total: int = 0
+    stall_seconds: float | None = None
+    checkpoint_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Straggler(BaseEvent):
+    """A worker ``rank``, or a whole ``node`` (``rank`` is ``None``), takes ``ratio`` times as long
+    as the others; ``text`` says so."""
+
+    kind: Literal["straggler"] = "straggler"
+    text: str
+    rank: int | None = None
+    node: str = ""
+    ratio: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +173,17 @@ class TrainingStarted(BaseEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointCommitted(BaseEvent):
-    """A checkpoint is whole and durable; its manifest is written."""
+    """A checkpoint is whole and durable; its manifest is written.
+
+    Its step was finished ``ahead_seconds`` ago, and the workers have gone on since. Waits are as
+    in ``Progressed``.
+    """
 
     kind: Literal["checkpoint-committed"] = "checkpoint-committed"
     checkpoint: CheckpointRecord
+    ahead_seconds: float = 0.0
+    stall_seconds: float | None = None
+    checkpoint_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +216,8 @@ class TrainingEnded(BaseEvent):
 @dataclass(frozen=True, kw_only=True)
 class TrainingFailed(BaseEvent):
     """The worker group is lost. ``user_traceback`` is the user's own (cause ``user``), or where
-    the worker ``rank`` hangs (cause ``hang``), whose process is ``pid`` on ``node``."""
+    the worker ``rank`` hangs (cause ``hang``), whose process is ``pid`` on ``node``. ``nodes`` are
+    lost with it, and not to be used until they are cleared."""
 
     kind: Literal["training-failed"] = "training-failed"
     cause: Cause
@@ -133,6 +226,7 @@ class TrainingFailed(BaseEvent):
     rank: int | None = None
     pid: int | None = None
     node: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +239,13 @@ class Deployed(BaseEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class DeployFailed(BaseEvent):
-    """The app did not come up."""
+    """The app did not come up; ``crowded_out``: because somebody else took the places of its
+    replicas at the hand-over."""
 
     kind: Literal["deploy-failed"] = "deploy-failed"
     message: str
     user_traceback: str = ""
+    crowded_out: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +273,17 @@ class StopRequested(BaseEvent):
 
     kind: Literal["stop-requested"] = "stop-requested"
     by: StopBy
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetSpent(BaseEvent):
+    """The run has used up its ``limit`` of ``hours`` of wall time or of ``cost``
+    (``budget.over_budget``)."""
+
+    kind: Literal["budget-spent"] = "budget-spent"
+    what: Literal["hours", "cost"]
+    used: float
+    limit: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,8 +317,16 @@ Event = (
     Opened
     | GangPlaced
     | GangTimedOut
+    | Queued
+    | ResizeWanted
+    | YieldOver
+    | DrainNoticed
+    | NodeSuspected
+    | NodeCleared
+    | Misplaced
     | StoreReady
     | Progressed
+    | Straggler
     | TrainingStarted
     | CheckpointCommitted
     | CheckpointDamaged
@@ -223,6 +338,7 @@ Event = (
     | ExampleAnswered
     | ExampleFailed
     | StopRequested
+    | BudgetSpent
     | Expired
     | Failed
     | TornDown

@@ -6,10 +6,10 @@ is saved and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from statistics import median
 
 from orchestrator.coordinator import events as ev
+from orchestrator.coordinator.replacing import replace
 from orchestrator.coordinator.state import RunState
 from orchestrator.plan.cadence import FailureHistory
 
@@ -26,14 +26,11 @@ def failure_history(state: RunState) -> FailureHistory:
     )
 
 
-def timed(before: RunState, after: RunState, event: ev.BaseEvent) -> RunState:
-    """``after``, with the time that passed since the last event where workers were at work."""
-    if isinstance(event, ev.Opened) or not before.started:
-        return after
-    if before.phase not in ("training", "stopping"):
-        return after
-    passed = max(0.0, event.at_seconds - before.updated_at_seconds)
-    return replace(after, trained_seconds=before.trained_seconds + passed)
+def trained_seconds(before: RunState, event: ev.BaseEvent) -> float:
+    """How long workers have been at work, with the time since the last event where they were."""
+    if isinstance(event, ev.Opened) or not before.stepping:
+        return before.trained_seconds
+    return before.trained_seconds + max(0.0, event.at_seconds - before.updated_at_seconds)
 
 
 def failed(state: RunState) -> RunState:

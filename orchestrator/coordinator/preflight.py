@@ -1,69 +1,42 @@
 """Can this gang ever be placed on these nodes, and if not, what would fit?
 
-Compares bundles with what live nodes offer; refuses only what is provably impossible, so
-that a refusal is never wrong. Does not know who holds the resources at the moment: pass the
-nodes' totals to ask "ever?", what is free on them to ask "now?".
+Compares bundles with what live nodes offer, per resource and per label; refuses only what is
+provably impossible, so that a refusal is never wrong. Does not know who holds the resources at the
+moment: pass the nodes' totals to ask "ever?", what is free on them to ask "now?".
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from orchestrator.coordinator.gang import EPSILON, Bundle, Gang, gang
+from orchestrator.coordinator.first_fit import first_fit
+from orchestrator.coordinator.gang import Bundle, Gang, gang
+from orchestrator.coordinator.needs import TICKS, Need, capacity, covers, need_of
+from orchestrator.coordinator.node import Node
+from orchestrator.coordinator.rooms import Rooms
+from orchestrator.coordinator.shortfall import (
+    Shortfall,
+    format_amount,
+    format_bundle,
+    format_demand,
+)
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.quantities import format_size
+from orchestrator.plan.selectors import Selector, format_selector
 from orchestrator.plan.sizes import fixed_between
 
-Shape = tuple[tuple[str, float], ...]
-"""A bundle as a hashable value; gangs have few shapes and many bundles of each."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of the cluster: what it offers in Ray's words, and whether it is usable."""
-
-    id: str
-    resources: Mapping[str, float]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    alive: bool = True
-
-
-@dataclass(frozen=True)
-class Shortfall:
-    """One thing that is missing.
-
-    ``short`` is how much of ``resource`` is missing in all; where the sum would do but no
-    node has room (``fragmented``), how many bundles find no node. ``works`` names plan values
-    that fit, or is empty.
-    """
-
-    resource: str
-    demand: str
-    needed: float
-    offered: float
-    num_nodes: int
-    fragmented: bool = False
-    works: str = ""
-
-    @property
-    def short(self) -> float:
-        """``needed - offered``."""
-        return self.needed - self.offered
-
-    def render(self) -> str:
-        """``needs 4 × {CPU: 1}; 1 node offers 2; short by 2 CPU. training.workers=2 fits``."""
-        nodes = "1 node offers" if self.num_nodes == 1 else f"{self.num_nodes} nodes offer"
-        if self.fragmented:
-            nodes = "1 node has" if self.num_nodes == 1 else f"{self.num_nodes} nodes have"
-            found = f"{nodes} room for {self.offered:g} of {self.needed:g} such bundles"
-            text = f"needs {self.demand}, each whole on one node; {found}"
-        else:
-            short = format_amount(self.resource, self.short)
-            offered = format_amount(self.resource, self.offered, named=False)
-            text = f"needs {self.demand}; {nodes} {offered}; short by {short}"
-        return f"{text}. {self.works} fits" if self.works else f"{text}. Nothing smaller fits"
+__all__ = [
+    "Node",
+    "Shortfall",
+    "fits",
+    "fits_in",
+    "format_amount",
+    "format_bundle",
+    "missing_in",
+    "preflight",
+    "rooms_for",
+    "smaller_gangs",
+]
 
 
 def preflight(
@@ -76,46 +49,45 @@ def preflight(
     ``smaller`` yields plan values and their gangs, the preferred first (``smaller_gangs``);
     the first that fits is named. It is only drawn from when something is missing.
     """
-    live = [node for node in nodes if node.alive]
-    found = _missing_in_sum(wanted, live) or _missing_room(wanted, live)
+    return missing_in(wanted, Rooms(nodes), smaller)
+
+
+def missing_in(
+    wanted: Gang, rooms: Rooms, smaller: Iterable[tuple[str, Gang]] = ()
+) -> tuple[Shortfall, ...]:
+    """``preflight`` on what is left in ``rooms``."""
+    found = _missing_in_sum(wanted, rooms) or _missing_room(wanted, rooms)
     if not found:
         return ()
-    works = next((text for text, other in smaller if fits(other, live)), "")
-    return tuple(
-        Shortfall(
-            each.resource,
-            each.demand,
-            each.needed,
-            each.offered,
-            each.num_nodes,
-            each.fragmented,
-            works,
-        )
-        for each in found
-    )
+    works = next((text for text, other in smaller if fits_in(other, rooms)), "")
+    return tuple(replace(each, works=works) for each in found)
 
 
 def fits(wanted: Gang, nodes: Sequence[Node]) -> bool:
     """Whether first-fit-decreasing finds a node for every bundle. ``True`` is certain."""
-    rooms = [dict(node.resources) for node in nodes if node.alive]
-    shapes = sorted(_shapes(wanted).items(), key=lambda entry: _weight(entry[0]), reverse=True)
-    return all(_place(shape, count, rooms) for shape, count in shapes)
+    return fits_in(wanted, Rooms(nodes))
 
 
-def rooms_for(bundle: Bundle, nodes: Sequence[Node]) -> list[int]:
+def fits_in(wanted: Gang, rooms: Rooms) -> bool:
+    """``fits`` on what is left in ``rooms``."""
+    return first_fit(wanted.counts, rooms) is not None
+
+
+def rooms_for(bundle: Bundle, nodes: Sequence[Node], selector: Selector | None = None) -> list[int]:
     """How many such bundles each live node could hold if it held nothing else."""
-    shape = tuple(bundle.items())
-    return [_capacity(shape, node.resources) for node in nodes if node.alive]
+    return list(Rooms(nodes).capacity(need_of(bundle, selector)))
 
 
-def smaller_gangs(plan: Plan, workers: int) -> Iterator[tuple[str, Gang]]:
+def smaller_gangs(
+    plan: Plan, workers: int, nodes: Sequence[Node] = ()
+) -> Iterator[tuple[str, Gang]]:
     """Plan values that need less than ``workers`` workers do, the nearest first.
 
     First fewer workers alone, by every legal count below; then all axes capped together.
     """
     counts = fixed_between(plan, 1, workers - 1)[::-1] if workers > 1 else ()
     for count in counts:
-        yield f"training.workers={count}", gang(plan, count)
+        yield f"training.workers={count}", gang(plan, count, nodes=nodes)
     replicas = plan.inference.replicas.min if plan.inference else 0
     for cap in range(max(workers, plan.data.tasks, replicas) - 1, 0, -1):
         count = next((each for each in counts if each <= cap), workers)
@@ -125,86 +97,71 @@ def smaller_gangs(plan: Plan, workers: int) -> Iterator[tuple[str, Gang]]:
             changed += [f"data.tasks={tasks}"] * (tasks != plan.data.tasks and workers > 0)
             changed += [f"inference.replicas={copies}"] * (copies != replicas)
             if changed:
-                yield " ".join(changed), gang(plan, count, tasks=tasks, replicas=copies)
+                other = gang(plan, count, tasks=tasks, replicas=copies, nodes=nodes)
+                yield " ".join(changed), other
 
 
-def format_amount(resource: str, amount: float, named: bool = True) -> str:
-    """``2 CPU``, ``1.5GiB memory``: an amount of a resource for people."""
-    text = f"{amount:g}"
-    if resource in ("memory", "object_store_memory"):
-        text = _format_bytes(amount)
-    return f"{text} {resource}" if named else text
+@dataclass(frozen=True)
+class _Scope:
+    """The nodes that one selector means, and the bundles that can go nowhere else."""
+
+    selector: tuple[tuple[str, str], ...]
+    nodes: frozenset[int]
+    counts: Mapping[Need, int]
+
+    def shortfall(self, resource: str, needed: float, offered: float) -> Shortfall:
+        """Too little of one resource, for all bundles of the scope."""
+        labels = format_selector(dict(self.selector))
+        demand = format_demand(self.counts)
+        return Shortfall(resource, demand, needed, offered, len(self.nodes), labels=labels)
 
 
-def format_bundle(bundle: Bundle) -> str:
-    """``{CPU: 1, GPU: 1}``."""
-    parts = (
-        f"{name}: {format_amount(name, amount, named=False)}" for name, amount in bundle.items()
-    )
-    return "{" + ", ".join(parts) + "}"
-
-
-def _format_bytes(amount: float) -> str:
-    exact = format_size(int(amount))
-    return exact if len(exact) <= 8 else f"{amount / 2**30:.3g}GiB"
-
-
-def _missing_in_sum(wanted: Gang, live: Sequence[Node]) -> list[Shortfall]:
-    demand = _demand(_shapes(wanted))
+def _scopes(wanted: Gang, rooms: Rooms) -> list[_Scope]:
+    """One for each selector of the gang and one for all nodes, the narrowest first."""
+    meant = {
+        selector: frozenset(i for i, ok in enumerate(rooms.selected(selector)) if ok)
+        for selector in {need.selector for need in wanted.counts} | {()}
+    }
     found = []
-    for name, needed in wanted.total.items():
-        offered = sum(node.resources.get(name, 0.0) for node in live)
-        if needed > offered + EPSILON:
-            found.append(Shortfall(name, demand, needed, offered, len(live)))
-    return found
+    for selector, nodes in meant.items():
+        inside = {n: count for n, count in wanted.counts.items() if meant[n.selector] <= nodes}
+        found.append(_Scope(selector, nodes, inside))
+    return sorted(found, key=lambda scope: (len(scope.nodes), -len(scope.selector), scope.selector))
 
 
-def _missing_room(wanted: Gang, live: Sequence[Node]) -> list[Shortfall]:
-    """Bundles of one shape, and all that are at least as large, need as many rooms of that
-    shape: fewer rooms than bundles is proof."""
-    shapes = _shapes(wanted)
+def _missing_in_sum(wanted: Gang, rooms: Rooms) -> list[Shortfall]:
+    found: list[tuple[_Scope, Shortfall]] = []
+    for scope in _scopes(wanted, rooms):
+        needed: dict[str, int] = {}
+        for need, count in scope.counts.items():
+            for name, amount in need.shape:
+                needed[name] = needed.get(name, 0) + count * amount
+        for name, amount in sorted(needed.items()):
+            offered = sum(rooms.amounts(node).get(name, 0) for node in scope.nodes)
+            if amount > offered:
+                short = scope.shortfall(name, amount / TICKS, offered / TICKS)
+                found += [(scope, short)] if not _said(found, scope, short) else []
+    return [short for _, short in found]
+
+
+def _said(found: Sequence[tuple[_Scope, Shortfall]], scope: _Scope, short: Shortfall) -> bool:
+    """Whether nodes within the scope are short of as much in all: it is so for that reason."""
+    inside = (said for inner, said in found if inner.nodes <= scope.nodes)
+    return sum(said.short for said in inside if said.resource == short.resource) >= short.short
+
+
+def _missing_room(wanted: Gang, rooms: Rooms) -> list[Shortfall]:
+    """Bundles of one shape, and all that are at least as large and may go nowhere else, need as
+    many rooms of that shape: fewer rooms than bundles is proof."""
+    scopes = {scope.selector: scope for scope in _scopes(wanted, rooms)}
     found = []
-    for shape in shapes:
-        needed = sum(count for other, count in shapes.items() if _covers(other, shape))
-        rooms = sum(_capacity(shape, node.resources) for node in live)
-        if needed > rooms:
-            tightest = shape[0][0]
-            demand = _demand({shape: needed})
-            found.append(Shortfall(tightest, demand, needed, rooms, len(live), fragmented=True))
+    for need in wanted.counts:
+        scope = scopes[need.selector]
+        larger = (n for n in scope.counts if covers(n.shape, need.shape))
+        needed = sum(scope.counts[n] for n in larger)
+        held = sum(capacity(need.shape, rooms.amounts(node)) for node in scope.nodes)
+        if needed > held and need.shape:
+            alike = replace(scope, counts={need: needed})
+            lacking = alike.shortfall(need.shape[0][0], needed, held)
+            found.append(replace(lacking, fragmented=True))
     return found
-
-
-def _shapes(wanted: Gang) -> Counter[Shape]:
-    return Counter(tuple(sorted(bundle.items())) for bundle in wanted.bundles)
-
-
-def _demand(shapes: Mapping[Shape, int]) -> str:
-    parts = (f"{count} × {format_bundle(dict(shape))}" for shape, count in shapes.items())
-    return " and ".join(parts)
-
-
-def _weight(shape: Shape) -> tuple[float, ...]:
-    amounts = dict(shape)
-    rare = sum(amount for name, amount in shape if name not in ("CPU", "memory"))
-    return (rare, amounts.get("CPU", 0.0), amounts.get("memory", 0.0))
-
-
-def _covers(larger: Shape, smaller: Shape) -> bool:
-    amounts = dict(larger)
-    return all(amounts.get(name, 0.0) >= amount - EPSILON for name, amount in smaller)
-
-
-def _capacity(shape: Shape, room: Mapping[str, float]) -> int:
-    return min(int((room.get(name, 0.0) + EPSILON) / amount) for name, amount in shape)
-
-
-def _place(shape: Shape, count: int, rooms: list[dict[str, float]]) -> bool:
-    left = count
-    for room in rooms:
-        taken = min(left, _capacity(shape, room))
-        for name, amount in shape if taken else ():
-            room[name] -= taken * amount
-        left -= taken
-        if left == 0:
-            return True
-    return False

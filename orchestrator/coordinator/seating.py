@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.plan.mesh import Mesh, rank_of
+from orchestrator.plan.mesh import Mesh
 
 
 def seat(mesh: Mesh, nodes: Sequence[str]) -> tuple[int, ...]:
@@ -24,7 +24,7 @@ def seat(mesh: Mesh, nodes: Sequence[str]) -> tuple[int, ...]:
         raise ValueError(f"{mesh} has {mesh.size} ranks, but there are {len(nodes)} workers")
     free = {node: [i for i, each in enumerate(nodes) if each == node] for node in nodes}
     taken: dict[int, int] = {}
-    groups = _seat_whole(list(_groups(mesh)), free, taken)
+    groups = _seat_whole(list(groups_of(mesh)), free, taken)
     rows = [
         group[i : i + mesh.tensor] for group in groups for i in range(0, len(group), mesh.tensor)
     ]
@@ -34,17 +34,16 @@ def seat(mesh: Mesh, nodes: Sequence[str]) -> tuple[int, ...]:
     return tuple(taken[worker] for worker in range(len(nodes)))
 
 
-def _groups(mesh: Mesh) -> Iterator[list[int]]:
-    """The ranks of every tensor·pipeline group, tensor neighbours beside one another."""
-    for replicate in range(mesh.replicate):
-        for shard in range(mesh.shard):
-            for context in range(mesh.context):
-                place = {"replicate": replicate, "shard": shard, "context": context}
-                yield [
-                    rank_of(mesh, {**place, "pipeline": stage, "tensor": column})
-                    for stage in range(mesh.pipeline)
-                    for column in range(mesh.tensor)
-                ]
+def groups_of(mesh: Mesh) -> Iterator[list[int]]:
+    """The ranks of every tensor·pipeline group in the order of the samples that they see, stage
+    after stage, tensor neighbours beside one another."""
+    num_in_stage = mesh.size // mesh.pipeline
+    for first in range(0, num_in_stage, mesh.tensor):
+        yield [
+            stage * num_in_stage + first + column
+            for stage in range(mesh.pipeline)
+            for column in range(mesh.tensor)
+        ]
 
 
 def _seat_whole(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.coordinator.ledger import Ledger
 from orchestrator.coordinator.policy import Cause, RunPolicy
 from orchestrator.coordinator.record import Record
 
@@ -18,7 +19,7 @@ Phase = Literal[
     "reserving",  # the gang is asked for
     "sharding",  # the sample store is built, or found complete
     "training",  # a worker group is starting or stepping
-    "stopping",  # a stop was requested; the last checkpoint is awaited
+    "stopping",  # the workers were asked to leave; their last checkpoint is awaited
     "deploying",  # the promoted checkpoint is being brought up
     "serving",  # the app is up
     "ending",  # the outcome is known; what is held is being given back
@@ -26,6 +27,10 @@ Phase = Literal[
 ]
 
 StopBy = Literal["ctrl-c", "request", "sigterm"]
+"""Who may ask for a stop."""
+
+ResizeKind = Literal["grow", "yield"]
+"""``grow``: nodes are new or free again; ``yield``: a run of higher priority needs the room."""
 
 GangStatus = Literal["none", "asked", "held"]
 
@@ -76,7 +81,7 @@ class StoreRecord(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wait:
+class Wait(Record):
     """What the run is waiting for, and for how long at most.
 
     ``since`` is the number of the accepted event that began the wait: a carrier that keeps
@@ -90,15 +95,48 @@ class Wait:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stop:
-    """A stop that was asked for."""
+class Stop(Record):
+    """A stop that was asked for, or came because a budget is spent: ``why`` says of which."""
 
-    by: StopBy
+    by: StopBy | Literal["budget"]
     at_seconds: float
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class QueuePlace(Record):
+    """The run waits for its gang as the ``position``-th of ``of`` runs, and why."""
+
+    position: int
+    of: int
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize(Record):
+    """The workers are to leave, so that a group of up to ``workers`` can take their place.
+
+    ``note`` says why. ``left``: they have; it lasts until the next group's first step.
+    """
+
+    kind: ResizeKind
+    workers: int
+    note: str = ""
+    left: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drain(Record):
+    """``nodes`` of the gang are going to be taken away, and ``why``; the workers were asked for a
+    last checkpoint within ``timeout_seconds``."""
+
+    nodes: tuple[str, ...]
+    timeout_seconds: float
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Record):
     """How the run (up to now) ended: an exit code of ``orchestrator.errors`` and one
     sentence. ``user_traceback`` is the user's own, where their code raised."""
 
@@ -108,7 +146,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunState:
+class RunState(Record):
     """Where one run stands.
 
     ``attempt`` is 0 before the first ``Opened``. ``committed`` is in order of step and holds
@@ -118,6 +156,15 @@ class RunState:
     last one that was and ``placement`` why it was that many. ``recovering`` is the
     cause of the loss being repaired, until the next first step. ``started`` is set by the first
     step of the present worker group. ``num_events`` counts accepted events.
+
+    ``nodes`` are those of the gang that is held, as far as they were told. ``excluded`` nodes must
+    not be in the next gang, for they are lost or going; nor must ``suspects``, which say nothing.
+    ``gang_tried`` counts tries of the present reservation that timed out, ``queue`` is the run's
+    place while it waits for one. ``most_workers`` is what the run has yielded down to, until it
+    may grow again. ``micro_batch`` is the size of micro-batches that memory is known to allow at
+    most, ``None`` while the plan's own does. ``num_crowded_out`` counts how often, since the last
+    ``Opened``, somebody else took the replicas' places before the app had them. ``ledger`` says
+    where the time went.
 
     ``num_failures`` counts losses of a worker group, or of its driver, that were not the Job's
     own fault, over the whole run, ``trained_seconds`` the time that workers were at work and
@@ -136,6 +183,15 @@ class RunState:
     workers: int = 0
     last_workers: int = 0
     placement: str = ""
+    nodes: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    suspects: tuple[str, ...] = ()
+    gang_tried: int = 0
+    queue: QueuePlace | None = None
+    most_workers: int | None = None
+    resize: Resize | None = None
+    drain: Drain | None = None
+    micro_batch: int | None = None
     busy: Busy = "none"
     store: StoreRecord | None = None
     store_ready: bool = False
@@ -147,6 +203,7 @@ class RunState:
     damaged: tuple[str, ...] = ()
     restarts_used: Mapping[Cause, int] = field(default_factory=dict)
     num_restarts: int = 0
+    num_resizes: int = 0
     num_failures: int = 0
     trained_seconds: float = 0.0
     restart_seconds: tuple[float, ...] = ()
@@ -156,12 +213,14 @@ class RunState:
     promotion_reason: str = ""
     app: App = "none"
     url: str | None = None
+    num_crowded_out: int = 0
     example_pending: bool = False
     stop: Stop | None = None
     outcome: Outcome | None = None
     opened_at_seconds: float = 0.0
     phase_since_seconds: float = 0.0
     updated_at_seconds: float = 0.0
+    ledger: Ledger = field(default_factory=Ledger)
 
     @property
     def newest(self) -> CheckpointRecord | None:
@@ -177,6 +236,11 @@ class RunState:
     def steps(self) -> int:
         """Optimizer steps the plan asks for; 0 before the run was opened."""
         return self.policy.steps if self.policy else 0
+
+    @property
+    def stepping(self) -> bool:
+        """Whether a worker group is at work, from its first step until it has left."""
+        return self.started and self.phase in ("training", "stopping")
 
     @property
     def trained(self) -> bool:

@@ -9,15 +9,14 @@ reads before each renewal and stops at once when it finds another's nonce.
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import StorageError
+from orchestrator.observe.lease_mark import UNREADABLE, Mark, decode_mark
 from orchestrator.storage import Storage
 
 _POLLS_PER_PERIOD = 20
@@ -27,21 +26,10 @@ _READS = 5
 _READ_PAUSE_SECONDS = 0.01
 
 
-@dataclass(frozen=True)
-class _Mark:
-    nonce: str
-    counter: int
-    period_seconds: float
-    tag: Mapping[str, Any]
-
-    def encode(self) -> bytes:
-        return json.dumps({**self.__dict__, "tag": dict(self.tag)}).encode()
-
-
 class CounterLease:
     """A lease that is held by renewing it; use ``acquire``."""
 
-    def __init__(self, storage: Storage, path: str, mark: _Mark) -> None:
+    def __init__(self, storage: Storage, path: str, mark: Mark) -> None:
         self._storage = storage
         self._path = path
         self._mark = mark
@@ -59,7 +47,7 @@ class CounterLease:
         held_by = watch(storage, path, period_seconds)
         if held_by is not None:
             return None, held_by
-        mark = _Mark(secrets.token_hex(8), 0, period_seconds, tag)
+        mark = Mark(secrets.token_hex(8), 0, period_seconds, tag)
         storage.write_atomic(path, mark.encode())
         time.sleep(_SETTLE_SHARE * period_seconds)
         there = _read(storage, path)
@@ -90,10 +78,7 @@ class CounterLease:
                 if self.lost or there is None or there.nonce != self._mark.nonce:
                     self._taken = True
                     return
-                mark = _Mark(
-                    there.nonce, there.counter + 1, self._mark.period_seconds, self._mark.tag
-                )
-                self._storage.write_atomic(self._path, mark.encode())
+                self._storage.write_atomic(self._path, there.raised().encode())
             except StorageError:
                 continue  # ``lost`` turns true by itself when this lasts
             self._renewed_at = time.monotonic()
@@ -117,32 +102,22 @@ def watch(storage: Storage, path: str, period_seconds: float) -> Mapping[str, An
         there = _read(storage, path)
         if there is None:
             return None
-        if (there.nonce, there.counter) != (first.nonce, first.counter):
+        if there.has_moved(first):
             return there.tag
     return None
 
 
-def _read(storage: Storage, path: str) -> _Mark | None:
+def _read(storage: Storage, path: str) -> Mark | None:
     """The mark that is there. Where puts are not atomic it may be half written for an instant;
     one that stays unreadable belongs to nobody, and like any other is watched for a period."""
     for _ in range(_READS):
         if not storage.exists(path):
             return None
         try:
-            return _decode(storage.read_bytes(path))
+            return decode_mark(storage.read_bytes(path))
         except StorageError:
             if storage.exists(path):
                 raise
         except (ValueError, KeyError, TypeError):
             time.sleep(_READ_PAUSE_SECONDS)
-    return _Mark("", -1, 0.0, {})
-
-
-def _decode(data: bytes) -> _Mark:
-    found = json.loads(data)
-    return _Mark(
-        str(found["nonce"]),
-        int(found["counter"]),
-        float(found["period_seconds"]),
-        dict(found["tag"]),
-    )
+    return UNREADABLE

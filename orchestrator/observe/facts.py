@@ -54,7 +54,9 @@ class ReportFacts:
 
     ``about`` says what ran, ``places`` where things lie, ``commands`` how to do what a person
     may want to do next; ``request_url`` is where the example went. ``num_skipped`` steps came to
-    no finite loss, those that a rollback took back included.
+    no finite loss, those that a rollback took back included. ``num_events_removed`` of the first
+    events are no longer kept: phases, checkpoints and losses of that time are told as far as the
+    state knows them. ``remarks`` are what else was passed over in the journal.
     """
 
     state: RunState
@@ -74,6 +76,8 @@ class ReportFacts:
     places: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     torn: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    num_events_removed: int = 0
 
 
 def gather_facts(
@@ -93,7 +97,7 @@ def gather_facts(
     """
     run = storage.child(name)
     journal = Journal(run)
-    past = history(journal.replay())
+    past = journal.fold(lambda before, events: history(events, before), whole=True)
     metrics = read_metrics(run)
     taken = metrics.of_kind("step")
     counted = lasting(taken)
@@ -115,6 +119,8 @@ def gather_facts(
         places={**_places(run), **(places or {})},
         commands=_commands(past.state, run, command),
         torn=journal.torn,
+        remarks=journal.remarks,
+        num_events_removed=past.before.num_events,
     )
 
 
@@ -141,20 +147,21 @@ def _commits(past: History) -> tuple[Commit, ...]:
     state = past.state
     kept = {record.folder for record in state.committed}
     promoted = state.promoted.folder if state.promoted else ""
+    committed = [
+        event.checkpoint for event in past.events if isinstance(event, ev.CheckpointCommitted)
+    ]
     found = []
-    for event in past.events:
-        if not isinstance(event, ev.CheckpointCommitted):
-            continue
-        folder = event.checkpoint.folder
+    for record in (*past.before.committed, *committed):
+        folder = record.folder
         fate = "kept" if folder in kept else "deleted"
         fate = "damaged" if folder in state.damaged else fate
-        found.append(Commit(event.checkpoint, "promoted" if folder == promoted else fate))
+        found.append(Commit(record, "promoted" if folder == promoted else fate))
     return tuple(found)
 
 
 def _about(past: History) -> dict[str, str]:
     placed = [each.workers for each in past.events if isinstance(each, ev.GangPlaced)]
-    counts = [str(workers) for workers in placed if workers > 0]
+    counts = [str(workers) for workers in (past.before.last_workers, *placed) if workers > 0]
     known = {"workers": ", then ".join(_runs_of(counts)), "plan": past.state.plan_hash[:12]}
     return {what: value for what, value in known.items() if value}
 

@@ -1,28 +1,24 @@
 """Who may carry this run out? One driver at a time, and a dead one never stands in the way.
 
-On a file system the lease is a locked file: the kernel unlocks it the moment its holder dies,
-however it dies. On object stores it is a file whose counter the holder keeps raising; a taker
-watches it for a whole lease period and takes over only what did not move. Clocks are never
-compared: only "has it changed while I was looking".
+The holder keeps raising a counter in the lease's file; a taker watches it for a whole period and
+takes over what did not move, be its holder dead, frozen or cut off. On a file system the file is
+locked besides, so that a dead holder is followed at once. Clocks are never compared: only "has it
+changed while I was looking".
 
 Does not fence what an earlier holder still tries to do: attempt numbers do (``journal``).
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from orchestrator.errors import Fenced, RunHeld, StorageError
+from orchestrator.errors import Fenced, RunHeld
 from orchestrator.observe.counter_lease import CounterLease, watch
 from orchestrator.observe.holder import Holder
+from orchestrator.observe.lease_file import LockedFile, watch_file
 from orchestrator.observe.stop_request import clear_stop, request_stop, stop_requested
 from orchestrator.storage import Storage
 
@@ -30,7 +26,7 @@ __all__ = ["Holder", "RunLease", "clear_stop", "peek", "request_stop", "stop_req
 
 LEASE_FILE = "lease.json"
 LEASE_PERIOD_SECONDS = 10.0
-_LOCK_PATIENCE_SECONDS = 1.0
+"""Whoever gives no sign of life for so long is taken over, if somebody wants to."""
 
 
 class Hold(Protocol):
@@ -50,8 +46,9 @@ class RunLease:
     ``check()`` belongs into the driver's loop: it raises ``Fenced`` once the lease is lost.
     """
 
-    def __init__(self, hold: Hold, holder: Holder, name: str) -> None:
+    def __init__(self, hold: Hold, holder: Holder, name: str, storage: Storage) -> None:
         self._hold = hold
+        self._storage = storage
         self.holder = holder
         self.name = name
 
@@ -65,16 +62,20 @@ class RunLease:
     ) -> RunLease:
         """Take the lease of the run whose folder is ``storage``.
 
-        Returns at once on a file system; on object stores after up to one period when an
-        earlier holder left without letting go. Raises ``RunHeld`` saying who holds it.
+        Returns at once where nobody holds it: on a file system also when the holder died. One
+        that is frozen, and on object stores one that died, is watched for a whole period and then
+        taken over. Raises ``RunHeld`` saying who holds it since when, as soon as they move.
         """
         mine = holder or Holder.here()
+        hold: Hold | None
         if storage.is_local:
-            return cls(_LockedFile.acquire(storage, name, mine), mine, name)
-        hold, other = CounterLease.acquire(storage, LEASE_FILE, asdict(mine), period_seconds)
+            path = storage.local_path(LEASE_FILE)
+            hold, other = LockedFile.acquire(path, asdict(mine), period_seconds)
+        else:
+            hold, other = CounterLease.acquire(storage, LEASE_FILE, asdict(mine), period_seconds)
         if hold is None:
             raise RunHeld(_held(storage, name, _holder(other)))
-        return cls(hold, mine, name)
+        return cls(hold, mine, name, storage)
 
     @property
     def lost(self) -> bool:
@@ -83,8 +84,13 @@ class RunLease:
 
     def check(self) -> None:
         """Raise ``Fenced`` if the lease is lost."""
-        if self.lost:
-            raise Fenced(f"the lease of {self.name} was taken over by somebody else")
+        if not self.lost:
+            return
+        other = peek(self._storage)
+        if other is None and self._storage.is_local and not self._storage.exists(LEASE_FILE):
+            raise Fenced(f"the lease of {self.name} is gone: its folder was moved or deleted")
+        by = other.render() if other and other != self.holder else "somebody else"
+        raise Fenced(f"the lease of {self.name} was taken over by {by}")
 
     def release(self) -> None:
         """Let go; doing it twice does nothing."""
@@ -105,112 +111,14 @@ class RunLease:
 def peek(storage: Storage, period_seconds: float = 0.0) -> Holder | None:
     """Who holds the run now, without taking it; ``None`` when nobody does.
 
-    On object stores a holder that died without a word looks alive unless it is watched for
-    ``period_seconds``; 0 believes the file.
+    A holder that is frozen, and on object stores one that died without a word, looks alive unless
+    it is watched for ``period_seconds``: then it counts as nobody. 0 believes what is there.
     """
-    if not storage.exists(LEASE_FILE):
-        return None
     if storage.is_local:
-        return _LockedFile.holder(storage)
-    tag = watch(storage, LEASE_FILE, period_seconds)
+        tag = watch_file(storage.local_path(LEASE_FILE), period_seconds)
+    else:
+        tag = watch(storage, LEASE_FILE, period_seconds)
     return _holder(tag) if tag is not None else None
-
-
-class _LockedFile:
-    """A file with an exclusive ``flock``."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
-
-    @classmethod
-    def acquire(cls, storage: Storage, name: str, holder: Holder) -> _LockedFile:
-        path = storage.local_path(LEASE_FILE)
-        deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while True:  # a peeking process holds a shared lock for an instant
-            descriptor = _open(path)
-            try:
-                if _lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
-                    _write(descriptor, holder)
-                    kept, descriptor = descriptor, -1
-                    return cls(kept)
-                other = _holder(_parse(_read(descriptor)))
-            finally:
-                if descriptor >= 0:
-                    os.close(descriptor)
-            if time.monotonic() >= deadline:
-                raise RunHeld(_held(storage, name, other))
-            time.sleep(0.05)
-
-    @staticmethod
-    def holder(storage: Storage) -> Holder | None:
-        path = storage.local_path(LEASE_FILE)
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StorageError(f"cannot open {path}: {error.strerror}") from error
-        try:
-            if _lock(descriptor, fcntl.LOCK_SH):
-                return None
-            return _holder(_parse(_read(descriptor)))
-        finally:
-            os.close(descriptor)
-
-    @property
-    def lost(self) -> bool:
-        return False  # the kernel takes it from the dead alone
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _open(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StorageError(f"cannot open {path}: {error.strerror}") from error
-
-
-def _lock(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise StorageError(f"this file system cannot lock files: {error.strerror}") from error
-    return True
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether the open file is still the one at ``path``: the folder may have been moved."""
-    try:
-        there, mine = path.stat(), os.fstat(descriptor)
-    except FileNotFoundError:
-        return False
-    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
-
-
-def _write(descriptor: int, holder: Holder) -> None:
-    data = json.dumps(asdict(holder)).encode()
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, data, 0)
-    os.fsync(descriptor)
-
-
-def _read(descriptor: int) -> bytes:
-    return os.pread(descriptor, 65536, 0)
-
-
-def _parse(data: bytes) -> Mapping[str, Any]:
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _holder(tag: Mapping[str, Any]) -> Holder:

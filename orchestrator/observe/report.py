@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from orchestrator.coordinator.state import StoreRecord
 from orchestrator.observe.curve import sparkline, spread
 from orchestrator.observe.facts import Commit, ReportFacts
+from orchestrator.observe.spent import goodput_line, time_rows
 from orchestrator.observe.summary import render_summary, skipped_text, verdict
 from orchestrator.observe.timeline import Stretch
 from orchestrator.observe.wording import (
@@ -81,7 +82,22 @@ def _phases(facts: ReportFacts) -> str:
     total = format_seconds(sum(each.seconds for each in facts.stretches))
     sum_row = ("", "**in all**", f"**{total}**")
     table = markdown_table(("attempt", "phase", "took"), [*rows, sum_row])
-    return "\n\n".join([table, *_restart_lines(facts)])
+    return "\n\n".join(filter(None, [table, _spent(facts), *_restart_lines(facts)]))
+
+
+def _spent(facts: ReportFacts) -> str:
+    """The ledger: parts that sum to the whole."""
+    ledger, policy = facts.state.ledger, facts.state.policy
+    rows = [
+        (name, format_seconds(seconds), f"{share:.1%}")
+        for name, seconds, share in time_rows(ledger)
+    ]
+    if not rows:
+        return ""
+    sum_row = ("**in all**", f"**{format_seconds(ledger.wall_seconds)}**", "")
+    table = markdown_table(("where the time went", "took", "share"), [*rows, sum_row])
+    line = goodput_line(ledger, policy.price_per_hour if policy else None)
+    return f"{table}\n\n{capital(line)}."
 
 
 def _restart_lines(facts: ReportFacts) -> list[str]:
@@ -100,6 +116,12 @@ def _restart_lines(facts: ReportFacts) -> list[str]:
     if facts.num_skipped:
         lines.append(f"Loss or gradient norm were no finite numbers: {skipped_text(facts)}.")
     lines += [f"Torn tail found: {tail}." for tail in facts.torn]
+    lines += [f"Journal: {remark}." for remark in facts.remarks]
+    if facts.num_events_removed:
+        lines.append(
+            f"The first {facts.num_events_removed:,} events of the run are no longer kept: "
+            "what is listed here begins after them."
+        )
     return lines
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from orchestrator.coordinator.entries import Position
 from orchestrator.coordinator.retention import best_of
 from orchestrator.coordinator.state import Phase, RunState
 from orchestrator.errors import DamagedError, StorageError
@@ -21,12 +22,14 @@ from orchestrator.observe.journal import FOLDER as JOURNAL
 from orchestrator.observe.journal import Journal, replay_state
 from orchestrator.observe.lease import LEASE_FILE, RunLease, peek
 from orchestrator.observe.metrics_log import last_step
+from orchestrator.observe.spent import goodput_line, ledger_dict
 from orchestrator.storage import Storage
 
 Status = Literal[
     "running",  # a driver carries it out
+    "queued",  # its driver waits for room
     "lost",  # nobody does, though it has not ended: the same command resumes it
-    "interrupted",  # stopped on request; the same command resumes it
+    "interrupted",  # stopped on request, or its budget is spent; the same command resumes it
     "done",
     "gate not met",
     "failed",
@@ -69,6 +72,12 @@ class RunView:
     updated_at_seconds: float | None = None
     aside: bool = False
     problem: str = ""
+    queue: str = ""
+    """Its place among those that wait for room, and why; empty unless it waits."""
+    priority: int = 0
+    goodput: str = ""
+    """How much of the time went into steps that count, in words."""
+    ledger: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def live(self) -> bool:
@@ -149,9 +158,11 @@ def _names(storage: Storage) -> list[str]:
 
 
 def _view(run: Storage, name: str, state: RunState, holder: Holder | None, problem: str) -> RunView:
-    opened = state.policy is not None
+    policy = state.policy
+    opened = policy is not None
+    price = policy.price_per_hour if policy else None
     record = last_step(run)
-    promotion = state.policy.promotion if state.policy else None
+    promotion = policy.promotion if policy else None
     best = best_of(state.committed, promotion.metric, promotion.mode) if promotion else None
     return RunView(
         name=name,
@@ -177,20 +188,33 @@ def _view(run: Storage, name: str, state: RunState, holder: Holder | None, probl
         updated_at_seconds=state.updated_at_seconds if opened else None,
         aside=_ASIDE_MARK in name,
         problem=problem,
+        queue=_place(state) if holder else "",
+        priority=policy.priority if policy else 0,
+        goodput=goodput_line(state.ledger, price),
+        ledger=ledger_dict(state.ledger, price) if opened else {},
     )
+
+
+def _place(state: RunState) -> str:
+    place = state.queue
+    if place is None:
+        return ""
+    return Position(state.name, place.position, place.of, place.why).render()
 
 
 def _status(state: RunState, holder: Holder | None, problem: str) -> Status:
     if problem:
         return "damaged"
     if state.phase != "ended" or state.outcome is None:
+        if holder and state.queue is not None:
+            return "queued"
         return "running" if holder else "lost"
     code = state.outcome.exit_code
     if code == 0:
         return "done"
     if code == 7:
         return "gate not met"
-    return "interrupted" if code in (6, 130) else "failed"
+    return "interrupted" if code in (5, 6, 130) else "failed"
 
 
 def _taken(record: Mapping[str, Any] | None, state: RunState) -> int:

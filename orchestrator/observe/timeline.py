@@ -7,7 +7,7 @@ never used to decide. The end of the last stretch is the last event known.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from orchestrator.coordinator.decide import decide
 from orchestrator.coordinator.events import Event
@@ -33,19 +33,23 @@ class Stretch:
 
 @dataclass(frozen=True)
 class History:
-    """A run's past: every accepted event, its stretches, and where it stands.
+    """A run's past: every accepted event that is kept, its stretches, and where it stands.
 
     Between two attempts lies time in which nobody carried the run out; it is in no stretch.
+    ``before`` is where the run stood before the first of the events: of a very long run the first
+    ones were removed, and what they came to is all that is known of them.
     """
 
     state: RunState
     events: tuple[Event, ...]
     stretches: tuple[Stretch, ...]
+    before: RunState = field(default_factory=RunState)
 
 
-def history(events: Iterable[Event]) -> History:
-    """Fold ``events`` into the run's past."""
-    state, kept, found = RunState(), [], list[Stretch]()
+def history(events: Iterable[Event], before: RunState | None = None) -> History:
+    """Fold ``events`` into the run's past, from its beginning or from ``before``."""
+    first = before or RunState()
+    state, kept, found = first, [], list[Stretch]()
     for event in events:
         decision = decide(state, event)
         if not decision.accepted:
@@ -54,11 +58,12 @@ def history(events: Iterable[Event]) -> History:
         after = decision.state
         if found and event.kind != "opened":
             found[-1] = replace(found[-1], stop_seconds=event.at_seconds)
-        if _turned(state, after):
+        if _turned(state, after) or not found:
             at = event.at_seconds
             found.append(Stretch(after.phase, after.attempt, at, at, after.recovering))
         state = after
-    return History(state, tuple(kept), tuple(each for each in found if each.phase != "ended"))
+    lasting = tuple(each for each in found if each.phase != "ended")
+    return History(state, tuple(kept), lasting, first)
 
 
 def _turned(before: RunState, after: RunState) -> bool:

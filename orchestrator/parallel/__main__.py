@@ -96,13 +96,13 @@ def _next_attempt(run: Storage, plan: Plan) -> tuple[int, str | None] | AxisErro
     Damaged checkpoints are marked. The plan is left in the run's folder, for whoever wants to use
     its checkpoints.
     """
-    from orchestrator.parallel.manifest import CHECKPOINTS, parse_folder
+    from orchestrator.parallel.attempts import take_attempt
 
     try:
-        attempts = [key[1] for e in run.list(CHECKPOINTS) if (key := parse_folder(e.path))]
+        attempt = take_attempt(run)  # from here on no checkpoint of an earlier one appears
         newest = _newest_sound(run)
         run.write_atomic(PLAN_FILE, dump_plan(plan).encode())
-        return max(attempts, default=0) + 1, newest
+        return attempt, newest
     except AxisError as error:
         return error
 

@@ -115,6 +115,15 @@ class Channel(Protocol):
     def report(self, record: StepRecord) -> None:
         """A step is finished. On an accelerator this comes one step late."""
 
+    def worked(
+        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
+    ) -> None:
+        """What a step took on this worker; on an accelerator, until it was queued.
+
+        Of ``step_seconds``, ``data_seconds`` went by waiting for samples and ``busy_seconds`` with
+        work of its own (``busy``; ``None``: nobody can tell), the rest waiting for other workers.
+        """
+
     def evaluated(self, record: EvalRecord) -> None:
         """An evaluation is finished."""
 
@@ -123,6 +132,11 @@ class Channel(Protocol):
 
     def stop_requested(self) -> bool:
         """Whether to stop after this step. One worker's yes stops all, after the same step."""
+
+    def leave_at_checkpoint(self) -> bool:
+        """Whether to leave with the next checkpoint that is due anyway, so that nothing is done
+        twice and nothing is written for it. One worker's yes, after the step that the checkpoint
+        follows, goes for all; whoever asks should go on asking until then."""
 
     def note(self, note: Note) -> None:
         """Something that people should know."""

@@ -7,7 +7,7 @@ never runs dry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ class Wishes:
     """Leave the loop, with a checkpoint."""
     save: bool = False
     """Take a checkpoint."""
+    leave: bool = False
+    """Leave the loop with the next checkpoint that is due anyway."""
     give_up: bool = False
     """Something failed beside the loop (a checkpoint could not be written): ask what it was."""
 
@@ -46,7 +48,7 @@ class Figures:
     def __init__(self, layout: Layout, wishes: Wishes) -> None:
         self.world, self.mesh = layout.world, layout.mesh
         # In double precision, so that sums do not depend on how samples are dealt out.
-        values = [0.0, 0.0, float(wishes.stop), float(wishes.save), float(wishes.give_up)]
+        values = [0.0, 0.0, *(float(wish) for wish in astuple(wishes))]
         self.sums = torch.tensor(values, dtype=torch.float64, device=self.world.device)
         self.gradient_norm: Tensor | None = None
         self.bad = torch.zeros((), device=self.world.device)
@@ -107,8 +109,8 @@ class Figures:
         """Wait for the figures."""
         if self.event is not None:
             self.event.synchronize()
-        total, weight, stop, save, give_up, norm, bad = self.host.tolist()
-        wishes = Wishes(stop > 0, save > 0, give_up > 0)
+        total, weight, *wished, norm, bad = self.host.tolist()
+        wishes = Wishes(*(number > 0 for number in wished))
         return StepFigures(total / weight if weight else 0.0, weight, norm, wishes, bad > 0)
 
     def _arrive(self) -> None:

@@ -1,7 +1,8 @@
 """A channel without a coordinator: records become files in the run's folder.
 
 For ``torchrun`` and for tests. The first worker writes ``metrics.jsonl`` and the manifests; every
-worker can write the ids of its samples. Nothing is fenced and no old checkpoint is deleted.
+worker writes what its steps took, and can write the ids of its samples. A later attempt fences
+this one (``attempts``). No old checkpoint is deleted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.parallel.attempts import check_owner, commit
 from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
-from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
+from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.storage import Storage
 
 _SHOW_SECONDS = 1.0
@@ -28,7 +30,8 @@ class LocalChannel:
     """Writes one line of JSON per record; lines are durable some seconds later, or at a checkpoint.
 
     ``stop`` is asked after each step. ``show`` is called with a line to print now and then.
-    ``record_ids`` adds ``ids/attempt-….jsonl`` with the samples of each step of this worker.
+    ``record_ids`` adds ``ids/attempt-….jsonl`` with the samples of each step of this worker;
+    ``work/attempt-….jsonl`` has what its steps took.
     Checkpoints may be saved and committed from another thread than the steps are reported from.
     """
 
@@ -45,6 +48,7 @@ class LocalChannel:
         self.attempt = attempt
         self.lock = threading.Lock()
         self.metrics: list[str] = []
+        self.works: list[str] = []
         self.ids: list[str] | None = [] if record_ids else None
         self.flushed = self.shown = time.monotonic()
 
@@ -69,7 +73,20 @@ class LocalChannel:
             rate = record.num_samples / record.step_seconds
             self._show(f"step {record.step}: loss {record.loss:.4f}, {rate:,.0f} samples/s")
         if time.monotonic() - self.flushed > _FLUSH_SECONDS:
-            self.flush()
+            self._flush_records()
+
+    def worked(
+        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
+    ) -> None:
+        """Note what a step took here; it is written with the next checkpoint, beside the steps."""
+        values = {
+            "step": step,
+            "step_seconds": step_seconds,
+            "busy_seconds": busy_seconds,
+            "data_seconds": data_seconds,
+        }
+        with self.lock:
+            self.works.append(json.dumps(values))
 
     def evaluated(self, record: EvalRecord) -> None:
         """Note an evaluation."""
@@ -78,12 +95,20 @@ class LocalChannel:
         self._show(f"step {record.step}: {figures} ({record.num_samples} held-out samples)")
 
     def saving(self) -> None:
-        """Write what is buffered, so that a commit never precedes its records."""
+        """Write what is buffered, so that a commit never precedes its records.
+
+        Raises ``Fenced`` where a later attempt has begun.
+        """
+        check_owner(self.run, self.attempt)
         self.flush()
 
     def stop_requested(self) -> bool:
         """Whether the caller wants to stop."""
         return self.stop()
+
+    def leave_at_checkpoint(self) -> bool:
+        """Nobody waits for the workers here."""
+        return False
 
     def note(self, note: Note) -> None:
         """Note it, and show it."""
@@ -111,8 +136,9 @@ class LocalChannel:
         return False
 
     def commit(self, manifest: CheckpointManifest) -> None:
-        """Write the manifest, after everything that led to it."""
-        write_manifest(self.run, manifest)
+        """Write the manifest, after everything that led to it; ``Fenced`` where a later attempt
+        has begun."""
+        commit(self.run, manifest)
         size = f"{manifest.size_bytes / 2**20:.1f} MiB in {manifest.seconds:.2f} s"
         self._write("checkpoint", {"step": manifest.step, "folder": manifest.folder})
         self._show(f"step {manifest.step}: checkpoint {manifest.folder} ({size})")
@@ -120,12 +146,19 @@ class LocalChannel:
 
     def flush(self) -> None:
         """Make all lines durable."""
+        self._flush_records()
+        with self.lock:
+            self._append(f"work/{self._own_file()}", self.works)
+
+    def _flush_records(self) -> None:
         self.flushed = time.monotonic()
         with self.lock:
             self._append("metrics.jsonl", self.metrics)
             if self.ids is not None:
-                name = f"ids/attempt-{self.attempt:04d}-rank-{self.rank:04d}.jsonl"
-                self._append(name, self.ids)
+                self._append(f"ids/{self._own_file()}", self.ids)
+
+    def _own_file(self) -> str:
+        return f"attempt-{self.attempt:04d}-rank-{self.rank:04d}.jsonl"
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         if self.rank == 0:

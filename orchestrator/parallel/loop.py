@@ -14,7 +14,8 @@ from orchestrator.plan.cadence import is_checkpoint_step
 
 
 def train(setup: TrainSetup, channel: Channel) -> TrainResult:
-    """Train to the plan's last step, or until the channel asks to stop; then a checkpoint.
+    """Train to the plan's last step, or until the channel asks to stop, then take a checkpoint; or
+    until the next checkpoint, where it asks to leave with that.
 
     Uses the process group that is there, or none. Whatever the Job raises comes out unchanged.
     Raises ``NotFinite`` where the plan's limit of steps without a finite loss is passed,
@@ -27,7 +28,7 @@ def train(setup: TrainSetup, channel: Channel) -> TrainResult:
     channel.started(worker.describe())
     worker.pace.tell(worker.step)
     try:
-        with worker.watch:
+        with worker.watch, worker.busy:
             return _train(worker)
     finally:
         worker.saver.close()
@@ -45,7 +46,7 @@ def _train(worker: Worker) -> TrainResult:
 
 def _train_on(worker: Worker, loader: Loader) -> bool | None:
     """Whether training was stopped; ``None`` where state is to be taken back first."""
-    steps, owed = worker.plan.training.steps, False
+    steps, owed, leaving = worker.plan.training.steps, False, False
     while worker.step < steps:
         seen = worker.take_step(loader)
         owed = owed or seen.save or _by_plan(worker)
@@ -54,10 +55,10 @@ def _train_on(worker: Worker, loader: Loader) -> bool | None:
             seen |= worker.read_figures(keep=0)
             if not seen.rollback and _may_save(worker, seen):
                 worker.save(evaluating=worker.step == steps or not seen.stop)
-                owed = False
+                owed, leaving = False, seen.leave
         if seen.rollback:
             return None
-        if seen.stop and worker.step < steps:
+        if (seen.stop or leaving) and worker.step < steps:
             return True
     return False
 

@@ -29,11 +29,12 @@ class Taken:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the figures of one or more steps ask for: ``stop``, ``save`` and ``give_up`` are the
-    workers' wishes, ``rollback`` and ``halt`` (end the run as failed) the guard's."""
+    """What the figures of one or more steps ask for: ``stop``, ``save``, ``leave`` and ``give_up``
+    are the workers' wishes, ``rollback`` and ``halt`` (end the run as failed) the guard's."""
 
     stop: bool = False
     save: bool = False
+    leave: bool = False
     give_up: bool = False
     rollback: bool = False
     halt: bool = False
@@ -43,6 +44,7 @@ class Seen:
         return Seen(
             self.stop or other.stop,
             self.save or other.save,
+            self.leave or other.leave,
             self.give_up or other.give_up,
             self.rollback or other.rollback,
             self.halt or other.halt,
@@ -90,7 +92,12 @@ class Underway:
             self._channel.note(self._note(taken.step))
         wishes = read.wishes
         return Seen(
-            wishes.stop, wishes.save, wishes.give_up, verdict == "rollback", verdict == "stop"
+            wishes.stop,
+            wishes.save,
+            wishes.leave,
+            wishes.give_up,
+            rollback=verdict == "rollback",
+            halt=verdict == "stop",
         )
 
     def _note(self, step: int) -> Note:

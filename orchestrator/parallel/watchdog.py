@@ -33,6 +33,8 @@ _SHOWN_FRAMES = 30
 _TORCH = str(Path(torch.__file__).parent)
 _OWN = str(Path(__file__).parents[1])
 _LIBRARY = str(Path(os.__file__).parent)
+_EXCHANGES = (str(Path(_TORCH, "distributed")), str(Path(_TORCH, "nn", "parallel")))
+"""Where torch's code lies that waits for other workers; DDP's is in the second."""
 _WAITING = frozenset({"_engine_run_backward", "_arrive"})
 
 
@@ -130,13 +132,12 @@ def is_waiting(frame: FrameType | None) -> bool:
     """Whether a stack ends in waiting for other workers rather than in work of its own.
 
     Looks at the innermost frames of torch, of this package and of the standard library: one of
-    ``torch.distributed`` among them, or a backward pass, which waits for gradients to be sent.
+    ``torch.distributed`` or of DDP among them, or a backward pass, which waits for gradients to be
+    sent.
     """
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(str(Path(_TORCH, "distributed"))):
-            return True
-        if code.co_name in _WAITING:
+        if code.co_filename.startswith(_EXCHANGES) or code.co_name in _WAITING:
             return True
         if not _is_known(code.co_filename):
             return False

@@ -19,6 +19,7 @@ from orchestrator.feed.loader import Loader
 from orchestrator.feed.store import SampleStore
 from orchestrator.feed.windows import NO_WINDOWS, Windows
 from orchestrator.job import Batch
+from orchestrator.parallel.busy import Busy
 from orchestrator.parallel.cadence import TimedCadence
 from orchestrator.parallel.channel import Channel, EvalRecord, Note, Started
 from orchestrator.parallel.checkpoint import load_state
@@ -58,7 +59,7 @@ class Worker:
                 collect_partial(setup.run, setup.attempt)
         self.mesh: Mesh = mesh_for(self.plan, self.world.size)
         self.layout = Layout(self.mesh, self.world)
-        self.shape: BatchShape = batch_shape(self.plan, self.world.size)
+        self.shape: BatchShape = batch_shape(self.plan, self.world.size, setup.micro_batch)
         self.batch_rank = batch_rank_of(self.mesh, self.world.rank)
         self.store = SampleStore.open(setup.store)
         self.order = Order(self.plan.seed, self.store.num_samples, self.plan.data.holdout)
@@ -103,6 +104,7 @@ class Worker:
             max(settings.start_timeout, settings.hang_timeout),
         )
         self.stepper.entered = self.watch.enter
+        self.busy = Busy(self.world.device.type)
         self.pace = Pace(channel, self._cadence())
 
     def _cadence(self) -> TimedCadence | None:
@@ -179,6 +181,7 @@ class Worker:
         begun, stalled = time.perf_counter(), loader.stall_seconds
         batch = next(loader)
         data_seconds = loader.stall_seconds - stalled
+        self.busy.begin()
         training = self.plan.training
         turns = share(self.step, training.global_batch, self.batch_rank, self.mesh.batch_degree)
         first = self.windows.position(turns[0])
@@ -186,15 +189,23 @@ class Worker:
             training.schedule, training.optimizer.lr, self.step + 1, training.steps
         )
         inputs = [self._on_device(columns) for columns in batch.micro_batches]
-        wishes = Wishes(self.channel.stop_requested(), self.pace.due(), self.saver.failed)
-        figures = self.stepper.step(first, inputs, rate, wishes)
+        figures = self.stepper.step(first, inputs, rate, self._wishes())
         self.step += 1
         seconds = time.perf_counter() - begun
+        self.channel.worked(self.step, seconds, self.busy.end(), data_seconds)
         self.underway.add(Taken(self.step, figures, rate, seconds, data_seconds, batch.ids))
         seen = self.read_figures(keep=self.lag)
         self.watch.rest()
         self.pace.step_taken(self.step, seconds, self.saver.committed)
         return seen
+
+    def _wishes(self) -> Wishes:
+        return Wishes(
+            stop=self.channel.stop_requested(),
+            save=self.pace.due(),
+            leave=self.channel.leave_at_checkpoint(),
+            give_up=self.saver.failed,
+        )
 
     def read_figures(self, keep: int) -> Seen:
         """Report all steps under way but the last ``keep``; what follows from them.

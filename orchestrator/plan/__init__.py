@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from orchestrator.plan.refusal import Refusal
     from orchestrator.plan.resolve import resolved
     from orchestrator.plan.resume import ResumeVerdict, resume_changes
-    from orchestrator.plan.sizes import BatchShape, batch_shape, legal_workers, mesh_for
+    from orchestrator.plan.sizes import (
+        BatchShape,
+        batch_shape,
+        legal_workers,
+        mesh_for,
+        micro_batches,
+    )
     from orchestrator.plan.static_job import check_targets
 
 __all__ = [
@@ -38,6 +44,7 @@ __all__ = [
     "legal_workers",
     "load_plan",
     "mesh_for",
+    "micro_batches",
     "parse_plan",
     "plan_hash",
     "plan_values",
@@ -56,7 +63,7 @@ _HOMES = {
     "refusal": ("Refusal",),
     "resolve": ("resolved",),
     "resume": ("ResumeVerdict", "resume_changes"),
-    "sizes": ("BatchShape", "batch_shape", "legal_workers", "mesh_for"),
+    "sizes": ("BatchShape", "batch_shape", "legal_workers", "mesh_for", "micro_batches"),
     "static_job": ("check_targets",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,14 @@ class Gang(Section):
 
     timeout: Deadline = 120.0
     """How long to wait for the gang to be placed before everything is released."""
+    attempts: Annotated[int, Field(ge=1)] = 1
+    """How often to try, each time for ``timeout``, with a growing pause in between."""
+    placement: Literal["prefer", "strict"] = "prefer"
+    """What to do where a tensor·pipeline group finds no node for itself: go on and say the price
+    (``prefer``), or refuse (``strict``)."""
+    topology: tuple[str, ...] = ()
+    """Node labels that say what lies near, from the nearest to the farthest, as in
+    ``[nvlink-domain, rack]``. The node itself comes before all of them."""
 
 
 class Checkpoint(Section):
@@ -52,9 +60,21 @@ class Restarts(Section):
     """The Job's own code raised."""
 
 
+class Budget(Section):
+    """What a run may use up, over all of its attempts, before it is stopped with exit code 5."""
+
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """Wall time, in hours."""
+    cost: Annotated[float, Field(gt=0)] | None = None
+    """Money, in the currency of ``price_per_hour``."""
+
+
 class Coordination(Section):
     """How the run is placed, made durable and restarted."""
 
+    priority: int = 0
+    """Runs of higher priority are placed first, and may shrink elastic runs of lower priority to
+    their fewest workers."""
     gang: Gang = Gang()
     """The joint reservation."""
     checkpoint: Checkpoint = Checkpoint()
@@ -67,3 +87,13 @@ class Coordination(Section):
     """How long a step may take on any worker before the group is restarted (cause ``hang``)."""
     start_timeout: Deadline = 300.0
     """How long workers may take from being placed to their first finished step."""
+    suspect_after: Deadline = 5.0
+    """A node whose workers all say nothing for so long is suspected, and lost after twice that."""
+    regrow_after: Deadline = 60.0
+    """How long a run keeps its workers before it grows onto nodes that are new or free again."""
+    standby: bool = True
+    """Keep a process warm for each worker, so that a restart need not wait for imports."""
+    price_per_hour: Annotated[float, Field(gt=0)] | None = None
+    """What one worker costs for one hour, in any currency."""
+    budget: Budget = Budget()
+    """What the run may use up."""

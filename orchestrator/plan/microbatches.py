@@ -112,6 +112,12 @@ def unsuitable(model: Model, mesh: Mesh, batch: int, micro: int) -> Refusal | No
     )
 
 
+def sizes_up_to(model: Model, mesh: Mesh, share: int, at_most: int) -> tuple[int, ...]:
+    """Every size of a micro-batch up to ``at_most`` samples that divides the share and suits the
+    schedule, the largest first."""
+    return tuple(share // a for a in _suitable(model, mesh, share) if share // a <= at_most)
+
+
 def nearest_sizes(model: Model, mesh: Mesh, share: int, micro: int) -> list[str]:
     """The nearest sizes of a micro-batch below and above ``micro`` that work; none where none
     does."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from orchestrator.plan.quantities import Bytes
 from orchestrator.plan.section import Section
+from orchestrator.plan.selectors import parse
 
 Count = Annotated[float, Field(ge=0)]
+
+
+def _selector(value: Any) -> Any:
+    if isinstance(value, str):
+        parse(value)
+    return value
+
+
+Expression = Annotated[str, BeforeValidator(_selector)]
 
 
 class Resources(Section):
@@ -23,6 +33,10 @@ class Resources(Section):
     """Memory Ray sets aside for scheduling; 0 leaves it unreserved."""
     custom: dict[str, Count] = {}
     """Further resources by the name the cluster gives them."""
+
+    label_selector: dict[str, Expression] = {}
+    """Labels that a node must have, as Ray selects them: ``value``, ``!value``, ``in(a, b)`` or
+    ``!in(a, b)``."""
 
     def as_ray(self) -> dict[str, float]:
         """The bundle as Ray spells it, without the zero entries."""

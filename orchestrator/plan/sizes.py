@@ -19,6 +19,7 @@ from orchestrator.plan.microbatches import (
     can_cut,
     nearest_sizes,
     schedule_problem,
+    sizes_up_to,
     uncuttable,
     unsuitable,
 )
@@ -127,14 +128,15 @@ def fits(plan: Plan, workers: int) -> bool:
     return _sizing(plan).fits(workers)
 
 
-def batch_shape(plan: Plan, workers: int) -> BatchShape:
+def batch_shape(plan: Plan, workers: int, cap: int | None = None) -> BatchShape:
     """How the global batch is cut over ``workers``.
 
     ``micro_batch: auto`` is the share of one batch rank at the largest legal count, so that a
     forward pass never needs more memory than there; at a smaller count whose share that does
     not divide, the largest divisor below it. In a pipeline it is smaller, so that there are
-    enough micro-batches to keep its ranks busy. Raises ``Refusal`` (a ``ValueError``) for a count
-    that is not legal.
+    enough micro-batches to keep its ranks busy. With ``cap`` the micro-batch is the largest of
+    ``micro_batches`` that is not above it, and accumulation makes up for it. Raises ``Refusal`` (a
+    ``ValueError``) for a count that is not legal, and where no micro-batch is as small as ``cap``.
     """
     refusal = why_not(plan, workers)
     if refusal is not None:
@@ -146,7 +148,20 @@ def batch_shape(plan: Plan, workers: int) -> BatchShape:
         passes = auto_accumulation(plan.model, mesh, share, _smallest_micro(plan, share))
     else:
         passes = share // micro
-    return BatchShape(share, share // passes, passes)
+    shape = BatchShape(share, share // passes, passes)
+    return shape if cap is None else _capped(plan, mesh, shape, cap)
+
+
+def micro_batches(plan: Plan, workers: int) -> tuple[int, ...]:
+    """The sizes that a micro-batch may have at ``workers``, the largest first: the plan's own, and
+    every smaller one that divides the share of a batch rank and suits the pipeline's schedule.
+
+    Whoever runs out of memory at one of them can go on with the next, at the same global batch.
+    Raises ``Refusal`` (a ``ValueError``) for a count that is not legal.
+    """
+    shape = batch_shape(plan, workers)
+    mesh = mesh_for(plan, workers)
+    return sizes_up_to(plan.model, mesh, shape.per_worker, shape.micro_batch)
 
 
 def why_not(plan: Plan, workers: int) -> Refusal | None:
@@ -237,6 +252,19 @@ def _sizing(plan: Plan, elastic: bool | None = None) -> _Sizing:
 @lru_cache(maxsize=256)  # asked for again for every count that is shown
 def _legal(sizing: _Sizing, lowest: int, highest: int) -> tuple[int, ...]:
     return tuple(count for count in sizing.sharing(lowest, highest) if sizing.fits(count))
+
+
+def _capped(plan: Plan, mesh: Mesh, shape: BatchShape, cap: int) -> BatchShape:
+    sizes = sizes_up_to(plan.model, mesh, shape.per_worker, shape.micro_batch)
+    size = next((size for size in sizes if size <= cap), None)
+    if size is None:
+        raise Refusal(
+            f"no micro-batch is as small as {cap}",
+            f"the {shape.per_worker} samples of each batch rank can be cut into micro-batches of "
+            f"{choice([str(size) for size in sizes])}",
+            f"a cap of {sizes[-1]}",
+        )
+    return BatchShape(shape.per_worker, size, shape.per_worker // size)
 
 
 def _smallest_micro(plan: Plan, share: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 from ray.exceptions import (
@@ -17,20 +17,23 @@ from ray.exceptions import (
 from orchestrator.coordinator.policy import Cause
 from orchestrator.errors import AxisError
 from orchestrator.runtime.internals import worker_exceptions
-from orchestrator.runtime.worker import UserCodeError
+from orchestrator.runtime.worker import UserCodeError, WorkerMemoryError
 
 
 @dataclass(frozen=True)
 class Loss:
     """Why the group was lost, in one line, and the user's traceback where it was their code.
 
-    ``error`` is our own exception when a worker raised one: it decides the exit code.
+    ``error`` is our own exception when a worker raised one: it decides the exit code. ``rank`` is
+    the worker that is to blame, ``ranks_of_lost_nodes`` are those whose nodes are gone.
     """
 
     cause: Cause
     message: str
     user_traceback: str = ""
     error: AxisError | None = None
+    rank: int | None = None
+    ranks_of_lost_nodes: tuple[int, ...] = ()
 
 
 def diagnose(error: BaseException) -> Loss:
@@ -47,20 +50,36 @@ def diagnose(error: BaseException) -> Loss:
                 return Loss("user", str(link), error=link)
             if isinstance(link, UserCodeError):
                 last = str(link).strip().splitlines()[-1]
-                return Loss("user", f"worker {rank}: {last}", user_traceback=str(link))
+                return Loss("user", f"worker {rank}: {last}", user_traceback=str(link), rank=rank)
     for rank, chain in chains.items():
         for link in chain:
-            if isinstance(link, OutOfMemoryError):
-                return Loss("oom", f"worker {rank} ran out of memory: {_first_line(link)}")
-            if isinstance(link, NodeDiedError) or _node_is_gone(link):
-                return Loss("node", f"worker {rank}: its node died")
+            if isinstance(link, (OutOfMemoryError, WorkerMemoryError)):
+                return Loss(
+                    "oom", f"worker {rank} ran out of memory: {_first_line(link)}", rank=rank
+                )
+    lost = tuple(sorted(rank for rank, chain in chains.items() if any(map(_node_is_gone, chain))))
+    if lost:
+        return lost_nodes(lost)
     for rank, chain in chains.items():
         for link in chain:
             if isinstance(link, (ActorDiedError, ActorUnavailableError, RayActorError)):
-                return Loss("worker", f"worker {rank} died: {_first_line(link)}")
+                return Loss("worker", f"worker {rank} died: {_first_line(link)}", rank=rank)
     rank, chain = next(iter(chains.items()))
     who = f"worker {rank}" if rank >= 0 else "the worker group"
     return Loss("worker", f"{who}: {type(chain[-1]).__name__}: {_first_line(chain[-1])}")
+
+
+def killed_for_memory(loss: Loss) -> Loss:
+    """The same loss, known to be the kernel's doing."""
+    message = f"worker {loss.rank} was killed by the kernel, because memory ran out"
+    return replace(loss, cause="oom", message=message)
+
+
+def lost_nodes(ranks: tuple[int, ...]) -> Loss:
+    """The loss of the nodes that these workers were on."""
+    known = tuple(rank for rank in ranks if rank >= 0)
+    who = f"worker {', '.join(map(str, known))}" if known else "the worker group"
+    return Loss("node", f"{who}: the node died", ranks_of_lost_nodes=known)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -82,8 +101,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _node_is_gone(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, ray.exceptions.RayError) and "node died" in text.lower()
+    if isinstance(error, NodeDiedError):
+        return True
+    return isinstance(error, ray.exceptions.RayError) and "node died" in str(error).lower()
 
 
 def _first_line(error: BaseException) -> str:

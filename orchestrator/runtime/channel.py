@@ -11,8 +11,10 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -20,11 +22,17 @@ import ray
 from orchestrator.errors import AxisError, DeadlineExceeded
 from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
 from orchestrator.parallel.manifest import CheckpointManifest
-from orchestrator.runtime.coordinator import Directive
 from orchestrator.runtime.handle import CoordinatorHandle
+from orchestrator.runtime.memory import kill_count
+from orchestrator.runtime.messages import Directive
 
 _INTERVAL_SECONDS = 1.0
 _COMMIT_TIMEOUT_SECONDS = 120.0
+_MOST_WORKS = 256
+_ECHO_SECONDS = 2.0
+_ECHO = bytes(64 * 1024)
+"""What goes to the coordinator and back to measure the link: small beside what steps exchange, and
+long beside a call that carries nothing."""
 
 
 class ActorChannel:
@@ -38,17 +46,26 @@ class ActorChannel:
         self._rank = rank
         self._log_samples = log_samples
         self._outbox: list[dict[str, Any]] = []
+        # They say who is slow right now, and are no use later: what cannot be sent is dropped.
+        self._works: deque[dict[str, Any]] = deque(maxlen=_MOST_WORKS)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._directive = Directive()
+        self._echoed_at = time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="axis-channel", daemon=True)
         self._thread.start()
 
+    @cached_property
+    def _node(self) -> str:
+        """The id of the node that this process runs on."""
+        return str(ray.get_runtime_context().get_node_id())
+
     def started(self, info: Started) -> None:
         """The model is built and the checkpoint loaded."""
-        node = ray.get_runtime_context().get_node_id()
-        self._put({"kind": "worker", "rank": self._rank, "pid": os.getpid(), "node": node})
+        begun = {"kind": "worker", "rank": self._rank, "pid": os.getpid(), "node": self._node}
+        count = kill_count()
+        self._put({**begun, "kill_count": asdict(count)} if count else begun)
         if self._rank == 0:
             self._put({"kind": "started", **asdict(info)})
 
@@ -59,6 +76,21 @@ class ActorChannel:
         if self._log_samples:
             ids = [int(number) for number in record.ids]
             self._put({"kind": "samples", "step": record.step, "rank": self._rank, "ids": ids})
+
+    def worked(
+        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
+    ) -> None:
+        """What a step took on this worker."""
+        record = {
+            "kind": "work",
+            "step": step,
+            "rank": self._rank,
+            "step_seconds": step_seconds,
+            "busy_seconds": busy_seconds,
+            "data_seconds": data_seconds,
+        }
+        with self._lock:
+            self._works.append(record)
 
     def evaluated(self, record: EvalRecord) -> None:
         """An evaluation is finished."""
@@ -82,6 +114,10 @@ class ActorChannel:
         """Whether the coordinator, when it was last reached, asked for a stop."""
         return self._directive.stop
 
+    def leave_at_checkpoint(self) -> bool:
+        """Whether the coordinator, when it was last reached, asked to leave with a checkpoint."""
+        return self._directive.leave_at_checkpoint
+
     def note(self, note: Note) -> None:
         """Something that people should know."""
         if self._rank == 0:
@@ -89,7 +125,7 @@ class ActorChannel:
 
     def stuck(self, report: StuckReport) -> None:
         """Tell the coordinator where this worker is, past all that waits to be sent."""
-        node = f"{socket.gethostname()} ({ray.get_runtime_context().get_node_id()[:12]})"
+        node = f"{socket.gethostname()} ({self._node[:12]})"
         with suppress(ray.exceptions.RayError, AxisError):
             self._handle.call("stuck", self._attempt, report, node)
 
@@ -116,10 +152,27 @@ class ActorChannel:
         while not self._closing.wait(_INTERVAL_SECONDS):
             try:
                 self._send()
+                self._measure_link()
             except (ray.exceptions.RayError, AxisError):
                 # Kept in the outbox: a lost coordinator is back within seconds, and a full disk
                 # is told by the next commit.
                 continue
+
+    def _measure_link(self) -> None:
+        """How long a payload takes to the coordinator and back, once in a while."""
+        began = time.monotonic()
+        if began - self._echoed_at < _ECHO_SECONDS:
+            return
+        self._echoed_at = began
+        self._handle.call("echo", _ECHO)
+        record = {
+            "kind": "round-trip",
+            "node": self._node,
+            "seconds": time.monotonic() - began,
+            "num_bytes": 2 * len(_ECHO),
+        }
+        with self._lock:
+            self._works.append(record)
 
     def _send(self) -> None:
         """Send the outbox as one call; what could not be sent stays, in order.
@@ -129,8 +182,12 @@ class ActorChannel:
         with self._sending:
             with self._lock:
                 records, self._outbox = self._outbox, []
+                works = list(self._works)
+                self._works.clear()
             try:
-                self._directive = self._handle.call("report", self._attempt, records)
+                self._directive = self._handle.call(
+                    "report", self._attempt, records + works, self._rank
+                )
             except BaseException:
                 with self._lock:
                     self._outbox = records + self._outbox

@@ -2,385 +2,392 @@
 
 A thin shell around ``coordinator.decide``: it journals every accepted event, applies it, and
 carries out what needs no driver (reserving, committing, deleting). It keeps nothing that
-cannot be read back from a run's journal, so an actor that Ray restarts goes on where its
-predecessor stood. It does not know how data, training or serving are done.
+cannot be read back from a run's journal and from the placement groups that are there, so an actor
+that Ray restarts goes on where its predecessor stood. It does not know how data, training or
+serving are done.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from orchestrator.coordinator.actions import Action, DeleteCheckpoints, ReserveGang
-from orchestrator.coordinator.decide import Decision, decide, due
+from orchestrator.coordinator.actions import Action, ReserveGang
+from orchestrator.coordinator.assignment import Assignment, verify
+from orchestrator.coordinator.decide import due
+from orchestrator.coordinator.entries import Grow, Position, Shrink
 from orchestrator.coordinator.events import (
-    CheckpointCommitted,
     CheckpointDamaged,
-    CheckpointsDeleted,
+    Deployed,
     Event,
     Failed,
     GangPlaced,
     GangTimedOut,
+    Misplaced,
     Opened,
     Progressed,
+    Queued,
+    ResizeWanted,
+    Straggler,
     TrainingStarted,
+    YieldOver,
 )
-from orchestrator.coordinator.placement import Chosen, Gang, choose_gang
-from orchestrator.coordinator.state import CheckpointRecord, RunState
-from orchestrator.errors import (
-    AxisError,
-    Fenced,
-    InfeasibleError,
-    PlacementTimeout,
-    StorageError,
-)
+from orchestrator.coordinator.stragglers import Slow
+from orchestrator.errors import AxisError, InfeasibleError, PlacementTimeout, StorageError
 from orchestrator.observe.journal import Journal, replay_state
 from orchestrator.observe.metrics_log import MetricsLog
 from orchestrator.parallel.channel import StuckReport
-from orchestrator.parallel.manifest import MANIFEST, CheckpointManifest, write_manifest
+from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.parallel.upkeep import mark_damaged
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.sizes import mesh_for
 from orchestrator.runtime import gang as gangs
+from orchestrator.runtime.books import Book
 from orchestrator.runtime.cluster import live_nodes
-from orchestrator.runtime.hangs import Hangs
+from orchestrator.runtime.ears import Ears, is_for_ears
+from orchestrator.runtime.internals import draining_nodes, free_by_node
+from orchestrator.runtime.memory import KillCount
+from orchestrator.runtime.messages import Directive, Pulse, Reply, RunRef
+from orchestrator.runtime.placement import adopted, why_these
+from orchestrator.runtime.probe import Probes
+from orchestrator.runtime.scheduler import Scheduler
+from orchestrator.runtime.turns import Ask
+from orchestrator.runtime.watch import DRIVER_SILENCE_SECONDS, Watch
 from orchestrator.storage import Storage
+
+__all__ = ["COORDINATOR", "DRIVER_SILENCE_SECONDS", "Coordinator", "Directive", "Pulse", "Reply"]
 
 COORDINATOR = "axis-coordinator"
 """The actor's name in the namespace of all runs."""
 
-DRIVER_SILENCE_SECONDS = 30.0
-"""A run whose driver has not polled for so long loses its reservation."""
-
 _PROGRESS_SECONDS = 30.0
-_NODE_POLL_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class RunRef:
-    """Which run is meant, and where its journal lies."""
-
-    name: str
-    uri: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What became of an event, and what the driver is to do next, in order."""
-
-    state: RunState
-    actions: tuple[Action, ...]
-    verdict: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Pulse:
-    """Where a run stands right now. ``records`` are the step records since the last pulse."""
-
-    state: RunState
-    actions: tuple[Action, ...]
-    records: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Directive:
-    """What a worker is told when it reports."""
-
-    stop: bool = False
-    fenced: bool = False
-    explain: bool = False
-    """Say where you are: another worker takes too long."""
-
-
-@dataclass
-class _Run:
-    """What the actor holds of one run, beyond its journal: nothing that may not be lost."""
-
-    storage: Storage
-    journal: Journal
-    state: RunState
-    metrics: MetricsLog | None = None
-    gang: Gang | None = None
-    pending: list[Action] = field(default_factory=list)
-    records: list[dict[str, Any]] = field(default_factory=list)
-    heard_at: float = 0.0
-    progressed_at: float = 0.0
-    stopping_attempt: int = 0
-    hangs: Hangs = field(default_factory=Hangs)
-    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class Coordinator:
     """The actor. Calls may run at the same time; each run has a lock of its own."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, _Run] = {}
+        self._books: dict[str, Book] = {}
         self._lock = threading.Lock()
-        threading.Thread(target=self._watch, name="axis-watch", daemon=True).start()
+        self._scheduler = Scheduler(self, live_nodes, free_by_node)
+        watch = Watch(self._open_books, self._abandon, draining_nodes, _live, Probes())
+        watch.start()
 
     def ping(self) -> str:
         """Answers when the actor is up."""
         return COORDINATOR
 
-    def open(self, ref: RunRef, event: Opened) -> Reply:
+    def open(self, ref: RunRef, event: Opened, plan: Plan | None = None) -> Reply:
         """Begin a new attempt of a run. Its number is given here, and fences all before."""
-        run = self._run(ref)
-        with run.lock:
-            run.heard_at = time.monotonic()
-            numbered = replace(event, attempt=run.state.attempt + 1)
-            reply = self._apply(run, numbered)
-            run.pending.clear()
-            run.records.clear()
+        book = self._book(ref)
+        with book.lock:
+            book.heard_at = time.monotonic()
+            book.plan = plan or book.plan
+            numbered = replace(event, attempt=book.state.attempt + 1)
+            reply = book.apply(numbered)
+            book.pending.clear()
+            book.records.clear()
+            book.told_drains.clear()
             return reply
 
     def tell(self, ref: RunRef, event: Event) -> Reply:
         """Accept, ignore or refuse an event; accepted events are on storage when this returns."""
-        run = self._run(ref)
-        with run.lock:
-            run.heard_at = time.monotonic()
-            reply = self._apply(run, event)
+        book = self._book(ref)
+        with book.lock:
+            book.heard_at = time.monotonic()
+            reply = book.apply(event)
             if isinstance(event, CheckpointDamaged) and reply.verdict == "accepted":
                 with suppress(StorageError):  # the journal knows it already
-                    mark_damaged(run.storage, event.folder, event.reason)
-            return reply
+                    mark_damaged(book.storage, event.folder, event.reason)
+        if isinstance(event, Deployed):
+            self._scheduler.forget_claim(ref.uri)
+        self._scheduler.avoid(ref.uri, (*book.state.excluded, *book.state.suspects))
+        return reply
 
     def pulse(self, ref: RunRef) -> Pulse:
         """Where the run stands, and the driver's sign of life."""
-        run = self._run(ref)
-        with run.lock:
-            run.heard_at = time.monotonic()
-            actions, run.pending = tuple(run.pending), []
-            records, run.records = tuple(run.records), []
-            return Pulse(run.state, actions, records)
+        book = self._book(ref)
+        with book.lock:
+            book.heard_at = time.monotonic()
+            actions, book.pending = tuple(book.pending), []
+            records, book.records = tuple(book.records), []
+            return Pulse(book.state, actions, records)
 
     def due(self, ref: RunRef) -> tuple[Action, ...]:
         """The actions of the present phase again, for a driver that missed a reply."""
-        run = self._run(ref)
-        with run.lock:
-            return due(run.state)
+        book = self._book(ref)
+        with book.lock:
+            return due(book.state)
 
     def reserve(self, ref: RunRef, plan: Plan, action: ReserveGang) -> Reply:
-        """Place the gang, all or nothing, for the largest worker count that the nodes hold."""
-        run = self._run(ref)
-        event = self._place(run, plan, action)
-        with run.lock:
-            return self._apply(run, event)
+        """Place the gang, all or nothing, when the run's turn comes."""
+        book = self._book(ref)
+        book.plan = plan
+        event = self._place(book, plan, action)
+        with book.lock:
+            return book.apply(event)
 
     def release(self, ref: RunRef) -> None:
-        """Give back every bundle of the run."""
-        run = self._run(ref)
-        for attempt in range(max(1, run.state.attempt - 1), run.state.attempt + 1):
-            gangs.release(gangs.gang_name(ref.name, attempt))
-        run.gang = None
+        """Give back every bundle of the run, and what it waits for."""
+        book = self._book(ref)
+        attempt = book.state.attempt
+        keep = book.state.phase in ("reserving", "deploying")  # it is about to be wanted again
+        self._scheduler.release(ref.uri, ref.name, (max(1, attempt - 1), attempt), keep)
 
-    def reservation(self, ref: RunRef, attempt: int) -> tuple[Gang, Any] | None:
-        """The gang of the attempt and its placement group, once it is placed."""
-        run = self._run(ref)
+    def reservation(self, ref: RunRef, attempt: int) -> tuple[Assignment, Any] | None:
+        """Where the gang of the attempt lies, and its placement group, once it is placed."""
+        self._book(ref)
+        assignment = self._scheduler.assignment(ref.uri)
         group = gangs.find(gangs.gang_name(ref.name, attempt))
-        return (run.gang, group) if run.gang is not None and group is not None else None
+        return (assignment, group) if assignment is not None and group is not None else None
 
     def delete_checkpoints(self, ref: RunRef, folders: Sequence[str]) -> Reply:
         """Remove superseded checkpoints from storage."""
-        run = self._run(ref)
-        with run.lock:
-            return self._delete(run, folders)
+        book = self._book(ref)
+        with book.lock:
+            return book.delete(folders)
 
-    def report(self, ref: RunRef, attempt: int, records: Sequence[dict[str, Any]]) -> Directive:
-        """Take the step records of a worker; answers whether it should stop."""
-        run = self._run(ref)
-        with run.lock:
-            if attempt != run.state.attempt:
+    def report(
+        self, ref: RunRef, attempt: int, records: Sequence[dict[str, Any]], rank: int = 0
+    ) -> Directive:
+        """Take what a worker has to say; answers whether it should stop."""
+        book = self._book(ref)
+        with book.lock:
+            if attempt != book.state.attempt:
                 return Directive(stop=True, fenced=True)
-            self._note_progress(run, records)
-            return Directive(stop=run.stopping_attempt == attempt, explain=run.hangs.asked(attempt))
+            self._listen(book, rank, records)
+            return Directive(
+                stop=book.stopping == attempt,
+                explain=book.hangs.asked(attempt),
+                leave_at_checkpoint=book.leaving == attempt,
+            )
+
+    def echo(self, ref: RunRef, payload: bytes) -> bytes:  # noqa: ARG002
+        """The payload back, so that a worker can measure its link."""
+        return payload
 
     def stuck(self, ref: RunRef, attempt: int, report: StuckReport, node: str) -> None:
         """A worker takes too long, or says where it is; a moment later the group is given up."""
-        run = self._run(ref)
-        with run.lock:
-            if attempt == run.state.attempt:
-                run.hangs.hear(attempt, report, node, lambda: self._give_up(run, attempt))
+        book = self._book(ref)
+        with book.lock:
+            if attempt == book.state.attempt:
+                book.hangs.hear(attempt, report, node, lambda: self._give_up(book, attempt))
 
-    def stop_training(self, ref: RunRef, attempt: int) -> None:
+    def kill_count(self, ref: RunRef, attempt: int, rank: int) -> tuple[str, KillCount] | None:
+        """The node of a worker, and how often the kernel had killed for memory when it began."""
+        ears = self._book(ref).ears
+        seat, count = ears.seats.get(rank), ears.kill_counts.get(rank)
+        if ears.attempt != attempt or seat is None or count is None:
+            return None
+        return seat.node, count
+
+    def stop_training(self, ref: RunRef, attempt: int, at_checkpoint: bool = False) -> None:
         """From now on, workers of that attempt are told to stop when they report."""
-        run = self._run(ref)
-        with run.lock:
-            run.stopping_attempt = attempt
+        book = self._book(ref)
+        with book.lock:
+            if at_checkpoint:
+                book.leaving = attempt
+            else:
+                book.stopping = attempt
 
     def commit(self, ref: RunRef, manifest: CheckpointManifest) -> None:
-        """Make a checkpoint exist: write its manifest, then journal it.
-
-        Raises ``Fenced`` when a later attempt owns the run; nothing is written then.
-        """
-        run = self._run(ref)
-        with run.lock:
-            if manifest.attempt != run.state.attempt:
-                raise Fenced(
-                    f"attempt {manifest.attempt} may not commit: "
-                    f"attempt {run.state.attempt} owns {ref.name}"
-                )
-            record = CheckpointRecord(
-                step=manifest.step,
-                attempt=manifest.attempt,
-                folder=manifest.folder,
-                metrics=dict(manifest.metrics),
-                size_bytes=manifest.size_bytes,
-                at_seconds=time.time(),
-            )
-            event = CheckpointCommitted(
-                attempt=manifest.attempt, at_seconds=time.time(), checkpoint=record
-            )
-            reply = self._commit(run, event, manifest)
-            if reply.verdict == "ignored":
-                return  # committed before, by a call whose reply was lost
-            if reply.verdict != "accepted":
-                raise Fenced(f"{ref.name}: step {manifest.step} is not committed: {reply.note}")
-            self._carry_out(run, reply)
+        """Make a checkpoint exist. Raises ``Fenced`` when a later attempt owns the run."""
+        book = self._book(ref)
+        with book.lock:
+            book.commit(manifest)
 
     def close(self, ref: RunRef) -> bool:
         """Forget a run; answers whether the coordinator has none left."""
         with self._lock:
-            run = self._runs.pop(ref.uri, None)
-            if run is not None and run.metrics is not None:
-                run.metrics.flush()
-            return not self._runs
+            book = self._books.pop(ref.uri, None)
+            if book is not None and book.metrics is not None:
+                book.metrics.flush()
+            left = bool(self._books)
+        self._scheduler.forget(ref.uri)
+        return not left
+
+    # ----------------------------------------------------- what the scheduler decides
+
+    def queued(self, uri: str, position: Position) -> None:
+        """The run goes on waiting, now at this place and for this reason."""
+        book = self._books.get(uri)
+        if book is None:
+            return
+        with book.lock:
+            event = Queued(
+                position=position.place, of=position.of, why=position.why, **book.stamp()
+            )
+            if book.apply(event).verdict == "accepted":
+                book.records.append({"kind": "queued", "text": f"waits: {position.render()}"})
+
+    def shrink(self, uri: str, shrink: Shrink) -> bool:
+        """The run is to make room for another."""
+        return self._resize(uri, "yield", shrink.workers, f"makes room for {shrink.room_for}", 0.0)
+
+    def grow(self, uri: str, grow: Grow, since_placed_seconds: float) -> None:
+        """The run may have more workers."""
+        book = self._books.get(uri)
+        if book is not None and book.state.most_workers is not None:
+            with book.lock:
+                book.tell(YieldOver(**book.stamp()))
+        self._resize(uri, "grow", grow.workers, "nodes are new or free", since_placed_seconds)
+
+    def _resize(self, uri: str, kind: Any, workers: int, note: str, since: float) -> bool:
+        book = self._books.get(uri)
+        if book is None:
+            return False
+        with book.lock:
+            before = book.state.workers
+            reply = book.tell(
+                ResizeWanted(
+                    resize=kind,
+                    workers=workers,
+                    note=note,
+                    since_placed_seconds=since,
+                    **book.stamp(),
+                )
+            )
+            if reply.verdict == "accepted":
+                when = "with the next checkpoint" if kind == "grow" else "now"
+                text = f"from {before} to {workers} workers {when}: {note}"
+                book.records.append({"kind": "resize", "text": text})
+            return reply.verdict == "accepted"
 
     # ------------------------------------------------------------------ inside
 
-    def _run(self, ref: RunRef) -> _Run:
+    def _open_books(self) -> list[Book]:
         with self._lock:
-            run = self._runs.get(ref.uri)
-            if run is None:
+            return list(self._books.values())
+
+    def _abandon(self, book: Book) -> None:
+        """Give back what belongs to a driver that is gone without a word."""
+        with suppress(AxisError):  # tried again in a moment; the journal already tells the story
+            self._scheduler.release(
+                book.ref.uri,
+                book.ref.name,
+                (max(1, book.state.attempt - 1), book.state.attempt),
+                keep=False,
+            )
+            self.close(book.ref)
+
+    def _book(self, ref: RunRef) -> Book:
+        with self._lock:
+            book = self._books.get(ref.uri)
+            if book is None:
                 storage = Storage.open(ref.uri)
                 journal = Journal(storage)
-                run = _Run(storage, journal, replay_state(journal))
-                run.heard_at = time.monotonic()
-                self._runs[ref.uri] = run
-            return run
+                book = Book(ref, storage, journal, replay_state(journal))
+                self._adopt(book)
+                self._books[ref.uri] = book
+            return book
 
-    def _apply(self, run: _Run, event: Event, before: Callable[[], None] | None = None) -> Reply:
-        """Decide, make durable, take over; ``before`` is done once the event is accepted and
-        before the journal says so."""
-        decision: Decision = decide(run.state, event)
-        if decision.accepted:
-            if before is not None:
-                before()
-            run.journal.append(event)
-            run.state = decision.state
-        return Reply(run.state, decision.actions, decision.verdict, decision.note)
+    def _adopt(self, book: Book) -> None:
+        """A run that has held its gang since before this actor was made goes on holding it."""
+        found = adopted(book.ref.name, book.storage, book.state)
+        if found is not None:
+            book.plan, assignment = found
+            self._scheduler.adopt(book.ref.uri, book.plan, assignment)
 
-    def _commit(self, run: _Run, event: CheckpointCommitted, manifest: CheckpointManifest) -> Reply:
-        """A manifest that the journal could not be told of must not stay: it would be a
-        checkpoint that nobody resumes from and nobody deletes."""
-        try:
-            return self._apply(run, event, lambda: write_manifest(run.storage, manifest))
-        except StorageError:
-            place = f"{manifest.folder}/{MANIFEST}"
-            with suppress(StorageError):
-                if run.storage.exists(place):
-                    run.storage.delete(place)
-            raise
-
-    def _carry_out(self, run: _Run, reply: Reply) -> None:
-        """Do at once what needs no driver; leave the rest, in order, for its next pulse."""
-        if all(isinstance(action, DeleteCheckpoints) for action in reply.actions):
-            for action in reply.actions:
-                assert isinstance(action, DeleteCheckpoints)
-                self._delete(run, action.folders)
-        else:
-            run.pending.extend(reply.actions)
-
-    def _delete(self, run: _Run, folders: Sequence[str]) -> Reply:
-        for folder in folders:
-            if run.storage.exists(folder):
-                run.storage.delete_dir(folder)
-        event = CheckpointsDeleted(
-            attempt=run.state.attempt, at_seconds=time.time(), folders=tuple(folders)
+    def _place(self, book: Book, plan: Plan, action: ReserveGang) -> Event:
+        state = book.state
+        repairing = state.recovering is not None or state.resize is not None
+        ask = Ask(
+            uri=book.ref.uri,
+            plan=plan,
+            attempt=action.attempt,
+            workers=action.workers,
+            strategy=action.strategy,
+            timeout_seconds=action.timeout_seconds,
+            backoff_seconds=action.backoff_seconds,
+            excluded=frozenset(action.excluded),
+            repairing=repairing,
         )
-        return self._apply(run, event)
-
-    def _place(self, run: _Run, plan: Plan, action: ReserveGang) -> Event:
-        attempt = action.attempt
-        deadline = time.monotonic() + action.timeout_seconds
+        stamp: dict[str, Any] = {"attempt": action.attempt, "at_seconds": time.time()}
         try:
-            chosen = self._choose(run, plan, action, deadline)
-            gang = chosen.gang
-            name = gangs.gang_name(plan.name, attempt)
-            left_seconds = max(0.0, deadline - time.monotonic())
-            gangs.place(name, gang, action.strategy, left_seconds)
+            assignment = self._scheduler.place(ask)
         except InfeasibleError as error:
-            code, now = error.exit_code, time.time()
-            return Failed(attempt=attempt, at_seconds=now, exit_code=code, message=str(error))
+            return Failed(exit_code=error.exit_code, message=str(error), **stamp)
         except PlacementTimeout as error:
-            return GangTimedOut(attempt=attempt, at_seconds=time.time(), message=str(error))
-        run.gang = gang
+            return GangTimedOut(message=str(error), tried=action.tried, **stamp)
         return GangPlaced(
-            attempt=attempt, at_seconds=time.time(), workers=gang.workers, note=chosen.reason
+            workers=assignment.gang.workers,
+            nodes=tuple(dict.fromkeys(assignment.nodes)),
+            note=why_these(plan, assignment, state.last_workers if repairing else None),
+            **stamp,
         )
 
-    def _choose(self, run: _Run, plan: Plan, action: ReserveGang, deadline: float) -> Chosen:
-        """The gang to ask for. While a loss is being repaired nodes may still come back, so
-        what does not fit now is waited for; a run that begins is refused at once."""
-        before = run.state.last_workers if run.state.recovering else None
-        while True:
-            try:
-                return choose_gang(plan, live_nodes(), action.workers, before)
-            except InfeasibleError as error:
-                if run.state.recovering is None:
-                    raise
-                if time.monotonic() >= deadline:
-                    raise PlacementTimeout(str(error)) from error
-            time.sleep(_NODE_POLL_SECONDS)
-
-    def _give_up(self, run: _Run, attempt: int) -> None:
+    def _give_up(self, book: Book, attempt: int) -> None:
         """Tell whom the others wait for; the driver takes the group down with its next pulse."""
-        with run.lock:
-            if attempt != run.state.attempt:
+        with book.lock:
+            if attempt != book.state.attempt:
                 return
-            event = run.hangs.verdict(attempt, run.state.workers)
-            self._carry_out(run, self._apply(run, event))
+            event = book.hangs.verdict(attempt, book.state.workers)
+            book.tell(event)
             record = {"kind": "hang", "text": event.message, "stack": event.user_traceback}
-            run.records.append({**record, "rank": event.rank})
+            book.records.append({**record, "rank": event.rank})
 
-    def _note_progress(self, run: _Run, records: Sequence[dict[str, Any]]) -> None:
+    def _listen(self, book: Book, rank: int, records: Sequence[dict[str, Any]]) -> None:
+        ears = self._ears(book)
+        was_complete = ears.is_complete
+        for slow in ears.hear(rank, records, time.monotonic()):
+            self._name(book, slow)
+        if ears.is_complete and not was_complete:
+            self._verify(book, ears.nodes_by_rank())
+        self._note_progress(book, [each for each in records if not is_for_ears(each)])
+
+    def _ears(self, book: Book) -> Ears:
+        state = book.state
+        if book.ears.attempt != state.attempt:
+            mesh = mesh_for(book.plan, state.workers) if book.plan and state.workers else None
+            book.ears = Ears(state.attempt, mesh)
+        return book.ears
+
+    def _name(self, book: Book, slow: Slow) -> None:
+        event = Straggler(
+            text=slow.text, rank=slow.rank, node=slow.node, ratio=slow.ratio, **book.stamp()
+        )
+        if book.apply(event).verdict == "accepted":
+            book.records.append({"kind": "straggler", "text": slow.text})
+
+    def _verify(self, book: Book, found: Mapping[int, str]) -> None:
+        assignment = self._scheduler.assignment(book.ref.uri)
+        sentences = verify(assignment, found) if assignment is not None else ()
+        if sentences:
+            text = "; ".join(sentences)
+            book.apply(Misplaced(text=text, **book.stamp()))
+            book.records.append({"kind": "misplaced", "text": text})
+
+    def _note_progress(self, book: Book, records: Sequence[dict[str, Any]]) -> None:
         if not records:
             return
-        now, state = time.time(), run.state
-        if run.metrics is None or run.metrics.attempt != state.attempt:
-            run.metrics = MetricsLog(run.storage, state.attempt)
+        state = book.state
+        if book.metrics is None or book.metrics.attempt != state.attempt:
+            book.metrics = MetricsLog(book.storage, state.attempt)
         for record in records:
-            run.metrics.append(record)
-        run.metrics.flush()
-        run.records.extend(records)
-        run.hangs.seat(state.attempt, records)
+            book.metrics.append(record)
+        book.metrics.flush()
+        book.records.extend(records)
+        book.hangs.seat(state.attempt, records)
         steps = [int(record["step"]) for record in records if record.get("kind") == "step"]
         if not steps:
             return
         if not state.started:
-            self._apply(
-                run, TrainingStarted(attempt=state.attempt, at_seconds=now, step=min(steps))
+            book.apply(TrainingStarted(step=min(steps), **book.stamp()))
+            book.progressed_at = time.monotonic()
+        elif time.monotonic() - book.progressed_at > _PROGRESS_SECONDS:
+            book.progressed_at = time.monotonic()
+            event = Progressed(
+                done=max(steps),
+                stall_seconds=book.ears.stall_seconds,
+                checkpoint_seconds=book.ears.checkpoint_seconds,
+                **book.stamp(),
             )
-            run.progressed_at = time.monotonic()
-        elif time.monotonic() - run.progressed_at > _PROGRESS_SECONDS:
-            run.progressed_at = time.monotonic()
-            event = Progressed(attempt=state.attempt, at_seconds=now, done=max(steps))
-            self._apply(run, event)
+            book.apply(event)
 
-    def _watch(self) -> None:
-        """Give back what belongs to drivers that are gone without a word."""
-        while True:
-            time.sleep(1.0)
-            with self._lock:
-                runs = list(self._runs.items())
-            for uri, run in runs:
-                if time.monotonic() - run.heard_at < DRIVER_SILENCE_SECONDS:
-                    continue
-                try:
-                    self.release(RunRef(run.state.name, uri))
-                    self.close(RunRef(run.state.name, uri))
-                except AxisError:
-                    continue  # tried again in a second; the journal already tells the story
+
+def _live() -> set[str]:
+    return {node.id for node in live_nodes()}

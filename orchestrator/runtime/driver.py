@@ -26,16 +26,17 @@ from orchestrator.errors import AxisError, DamagedCheckpointError, PlanError
 from orchestrator.observe.driver_log import LoggedDisplay
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime import serving
-from orchestrator.runtime.coordinator import Reply, RunRef
 from orchestrator.runtime.handle import CoordinatorHandle
+from orchestrator.runtime.messages import Reply, RunRef
 from orchestrator.runtime.progress import ProgressView
 from orchestrator.runtime.sharding import Progress, Sharding
+from orchestrator.runtime.standby import Standbys
 from orchestrator.runtime.stopper import Stopper
-from orchestrator.runtime.training import Training
+from orchestrator.runtime.training import Training, worker_env_vars
 from orchestrator.storage import Storage
 
 _TICK_SECONDS = 0.1
-_PULSE_SECONDS = 0.5
+_PULSE_SECONDS = 0.25
 _PROGRESS_SECONDS = 30.0
 
 
@@ -64,6 +65,7 @@ class Driver:
         self._events: queue.Queue[Event | Reply] = queue.Queue()
         self._sharding: Sharding | None = None
         self._training: Training | None = None
+        self._standbys = Standbys(plan, worker_env_vars(plan))
         self._serving = False
         self._stop_told = False
         self._pulse_at = 0.0
@@ -75,7 +77,7 @@ class Driver:
     def run(self, opened: ev.Opened) -> act.End:
         """Carry the run out; returns how it ended. Whatever was held is given back."""
         try:
-            self._took(self._coordinator.open(opened))
+            self._took(self._coordinator.open(opened, self._plan))
             while self._ended is None:
                 self._step()
             return self._ended
@@ -121,6 +123,8 @@ class Driver:
         self._view.show_records(pulse.records)
         self._saw(pulse.state)
         self._actions.extend(pulse.actions)
+        if self._training is not None and self.state.phase == "training" and self.state.started:
+            self._training.tend_standbys()
 
     def _heed_stop(self) -> None:
         by = self._stopper.check()
@@ -160,7 +164,7 @@ class Driver:
             case act.StartTraining():
                 self._start_training(action)
             case act.StopTraining():
-                self._coordinator.call("stop_training", action.attempt)
+                self._coordinator.call("stop_training", action.attempt, action.at_checkpoint)
             case act.KillTraining():
                 self._kill_training()
             case act.Deploy():
@@ -225,6 +229,7 @@ class Driver:
             action,
             reservation,
             failure_history(self.state),
+            self._standbys,
             self._events.put,
         )
         self._training.start()
@@ -241,14 +246,23 @@ class Driver:
     def _deployment(self, action: act.Deploy) -> Event:
         """Deploy, and the event that tells what came of it."""
         try:
-            url = serving.deploy(self._plan, self._ref.uri, action.folder, action.timeout_seconds)
+            url = serving.deploy(
+                self._plan,
+                self._ref.uri,
+                action.folder,
+                action.timeout_seconds,
+                (lambda: self._coordinator.call("release")) if action.hand_over else None,
+            )
         except DamagedCheckpointError as error:
             stamp = self._stamp(action.attempt)
             return ev.CheckpointDamaged(folder=action.folder, reason=str(error), **stamp)
         except AxisError as error:
-            traceback = getattr(error, "user_traceback", "")
-            stamp = self._stamp(action.attempt)
-            return ev.DeployFailed(message=str(error), user_traceback=traceback, **stamp)
+            return ev.DeployFailed(
+                message=str(error),
+                user_traceback=getattr(error, "user_traceback", ""),
+                crowded_out=getattr(error, "crowded_out", False),
+                **self._stamp(action.attempt),
+            )
         return ev.Deployed(url=url, **self._stamp(action.attempt))
 
     def _send_example(self, action: act.SendExample) -> None:
@@ -325,6 +339,7 @@ class Driver:
         try:
             self._cancel_store(5.0)
             self._kill_training()
+            self._standbys.close()
             if not left_up:
                 self._tear_down(30.0)
             self._coordinator.call("release")

@@ -1,25 +1,26 @@
 """How is a gang reserved on Ray? As one placement group: all bundles or none.
 
-The placement group is named after the run and its attempt, so that whoever comes later
-finds it without having made it.
+Every bundle is pinned to the node that was decided on. The placement group is named after the run
+and its attempt, so that whoever comes later finds it without having made it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-import ray
 from ray.util.placement_group import (
     PlacementGroup,
     get_placement_group,
     placement_group,
+    placement_group_table,
     remove_placement_group,
 )
 
-from orchestrator.coordinator.placement import Gang
-from orchestrator.errors import PlacementTimeout
+from orchestrator.coordinator.assignment import Assignment
+from orchestrator.coordinator.gang import Gang
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.1
 _REMOVAL_TIMEOUT_SECONDS = 10.0
 
 
@@ -28,30 +29,31 @@ def gang_name(run: str, attempt: int) -> str:
     return f"axis-{run}-attempt-{attempt:04d}"
 
 
-def place(name: str, gang: Gang, strategy: str, timeout_seconds: float) -> PlacementGroup:
-    """Reserve all bundles of ``gang``, or none.
+def place(
+    name: str,
+    assignment: Assignment,
+    strategy: str,
+    timeout_seconds: float,
+    withdrawn: Callable[[], bool] = lambda: False,
+) -> PlacementGroup | None:
+    """Reserve every bundle where it was assigned, or none.
 
-    Raises ``PlacementTimeout`` after ``timeout_seconds``, with everything given back, saying
-    what was asked for and what the cluster had free.
+    ``None``, with everything given back, when somebody else took the room first: what is not
+    placed within ``timeout_seconds`` does not fit any more. The same when it is ``withdrawn``.
     """
     release(name)
     group = placement_group(
-        [dict(bundle) for bundle in gang.bundles],
+        [dict(bundle) for bundle in assignment.gang.bundles],
         strategy=strategy,
         name=name,
         lifetime="detached",
+        bundle_label_selector=[dict(pins) for pins in assignment.pins()],
     )
     deadline = time.monotonic() + timeout_seconds
     while not group.wait(_POLL_SECONDS):
-        if find(name) is None:
-            raise PlacementTimeout(f"the reservation {name} was withdrawn while it waited")
-        if time.monotonic() >= deadline:
-            free = {k: v for k, v in ray.available_resources().items() if k in {"CPU", "GPU"}}
+        if time.monotonic() >= deadline or withdrawn() or find(name) is None:
             release(name)
-            raise PlacementTimeout(
-                f"the gang was not placed within {timeout_seconds:g} s: it needs "
-                f"{describe(gang)} at once; free at the end: {free or 'nothing'}"
-            )
+            return None
     return group
 
 
@@ -63,7 +65,7 @@ def release(name: str) -> None:
     remove_placement_group(group)
     deadline = time.monotonic() + _REMOVAL_TIMEOUT_SECONDS
     while find(name) is not None and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def find(name: str) -> PlacementGroup | None:
@@ -72,6 +74,13 @@ def find(name: str) -> PlacementGroup | None:
         return get_placement_group(name)
     except ValueError:
         return None
+
+
+def nodes_of(group: PlacementGroup) -> tuple[str, ...]:
+    """The node of each bundle; empty for a group that is not placed."""
+    found = placement_group_table(group).get("bundles_to_node_id") or {}
+    nodes = tuple(str(found[index]) for index in sorted(found))
+    return nodes if all(nodes) else ()
 
 
 def describe(gang: Gang) -> str:

@@ -7,26 +7,23 @@ idempotent, and what a lost reply asked for is asked for again with ``due``.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
 
 from orchestrator.coordinator.actions import ReserveGang
 from orchestrator.coordinator.events import Event, Opened
 from orchestrator.errors import AxisError, DeadlineExceeded
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.cluster import NAMESPACE
-from orchestrator.runtime.coordinator import (
-    COORDINATOR,
-    Coordinator,
-    Pulse,
-    Reply,
-    RunRef,
-)
+from orchestrator.runtime.coordinator import COORDINATOR, Coordinator
 from orchestrator.runtime.internals import HEAD_NODE_RESOURCE
+from orchestrator.runtime.messages import Pulse, Reply, RunRef
 
 CALL_TIMEOUT_SECONDS = 60.0
+_PLACING = "placing"
 
 
 def start_coordinator() -> Any:
@@ -35,7 +32,8 @@ def start_coordinator() -> Any:
     Raises ``DeadlineExceeded`` when it does not come up within a minute.
     """
     on_head = HEAD_NODE_RESOURCE in ray.cluster_resources()
-    actor_class = ray.remote(Coordinator).options(
+    # Runs that wait for their gang must not keep workers from being heard.
+    actor_class = ray.remote(concurrency_groups={_PLACING: 64})(Coordinator).options(
         name=COORDINATOR,
         namespace=NAMESPACE,
         get_if_exists=True,
@@ -65,13 +63,16 @@ def start_coordinator() -> Any:
 class CoordinatorHandle:
     """The coordinator as one run sees it."""
 
-    def __init__(self, actor: Any, ref: RunRef) -> None:
+    def __init__(self, actor: Any, ref: RunRef, revive: Callable[[], Any] | None = None) -> None:
         self.actor = actor
         self.ref = ref
+        self._revive = revive
+        """Finds the coordinator, or starts one, where this one was taken down by the last of the
+        runs before it."""
 
-    def open(self, event: Opened) -> Reply:
+    def open(self, event: Opened, plan: Plan) -> Reply:
         """Begin a new attempt."""
-        reply: Reply = self._call("open", event)
+        reply: Reply = self._call("open", event, plan)
         return reply
 
     def tell(self, event: Event) -> Reply:
@@ -116,7 +117,10 @@ class CoordinatorHandle:
         while True:
             left = max(0.1, deadline - time.monotonic())
             try:
-                reference = getattr(self.actor, method).remote(self.ref, *arguments)
+                call = getattr(self.actor, method)
+                if method == "reserve":
+                    call = call.options(concurrency_group=_PLACING)
+                reference = call.remote(self.ref, *arguments)
                 return ray.get(reference, timeout=left)
             except RayTaskError as error:
                 raise _own(error) from error
@@ -124,9 +128,11 @@ class CoordinatorHandle:
                 raise DeadlineExceeded(
                     f"the coordinator did not answer {method} within {timeout_seconds:g} s"
                 ) from error
-            except RayActorError:
+            except RayActorError as error:
                 if time.monotonic() >= deadline:
                     raise
+                if self._revive is not None and isinstance(error, ActorDiedError):
+                    self.actor = self._revive()
                 time.sleep(0.2)
 
 

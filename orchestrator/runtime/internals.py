@@ -14,11 +14,12 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
+import ray._private.state
 import ray._private.worker
 from ray.data import DataContext
 from ray.data.dataset import MaterializedDataset
@@ -34,11 +35,12 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
     DefaultPlacementGroupHandle,
 )
+from ray.train.v2._internal.execution.worker_group.worker import Worker
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.coordinator.seating import seat
-from orchestrator.plan.mesh import Mesh
+from orchestrator.coordinator.assignment import Assignment
+from orchestrator.plan.selectors import NODE_ID
 
 RESERVATION = "axis_reservation"
 """The key under which ``train_loop_config`` carries the reservation to the worker group."""
@@ -49,17 +51,24 @@ HEAD_NODE_RESOURCE = "node:__internal_head__"
 WORKER_SETUP_HOOK = "orchestrator.runtime.prewarm.import_training"
 """Imported by each training worker at process start, where it overlaps with scheduling."""
 
+_STANDBY_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Reservation:
-    """Bundles of a placement group that somebody else owns: bundle ``i`` holds worker ``i``.
+    """Bundles of a placement group that somebody else owns, and which rank is to lie where.
 
-    ``mesh`` is what the workers form; their ranks are given out so that it suits the nodes.
+    ``standbys`` are workers by their node, whose processes are up already.
     """
 
     placement_group: PlacementGroup
-    bundles: tuple[int, ...]
-    mesh: Mesh
+    assignment: Assignment
+    standbys: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    @property
+    def bundles(self) -> tuple[int, ...]:
+        """Bundle ``i`` holds worker ``i``."""
+        return self.assignment.gang.training
 
 
 class _Borrowed(DefaultPlacementGroupHandle):  # type: ignore[misc]
@@ -81,16 +90,48 @@ class _GangWorkerGroup(WorkerGroup):  # type: ignore[misc]
     def _create_placement_group(self, *_: Any) -> Any:
         return _Borrowed(self._reservation().placement_group)
 
-    def _create_workers(self, num_workers: int, *args: Any, **kwargs: Any) -> Any:
+    def _create_workers(
+        self,
+        num_workers: int,
+        placement_group: PlacementGroup,
+        resources_per_worker: dict[str, float],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         reservation = self._reservation()
-        kwargs["placement_group_bundle_indices"] = list(reservation.bundles[:num_workers])
-        workers = super()._create_workers(num_workers, *args, **kwargs)
-        return _seated(workers, reservation.mesh)
+        bundles = list(reservation.bundles[:num_workers])
+        warm = _warm(reservation, bundles, resources_per_worker)
+        cold = [bundle for bundle in bundles if bundle not in warm]
+        created = []
+        if cold:
+            kwargs["placement_group_bundle_indices"] = cold
+            created = super()._create_workers(
+                len(cold), placement_group, resources_per_worker, *args, **kwargs
+            )
+        if warm:
+            created = WorkerGroup._assign_worker_ranks([*created, *warm.values()], 0, None, None)
+        return _seated(created, reservation.assignment)
 
 
-def _seated(workers: list[Any], mesh: Mesh) -> list[Any]:
-    """The workers, whom Ray Train ranks node by node, ranked as ``seat`` says, in that order."""
-    ranks = seat(mesh, [worker.metadata.node_id for worker in workers])
+def _warm(
+    reservation: Reservation, bundles: Sequence[int], resources: dict[str, float]
+) -> dict[int, Worker]:
+    """Workers out of standbys, by their bundle; as many as there are on the bundle's node."""
+    left = {node: list(actors) for node, actors in reservation.standbys.items()}
+    nodes = reservation.assignment.nodes
+    taken = {bundle: left[nodes[bundle]].pop() for bundle in bundles if left.get(nodes[bundle])}
+    found = ray.get(
+        [actor.get_metadata.remote() for actor in taken.values()], timeout=_STANDBY_SECONDS
+    )
+    return {
+        bundle: Worker(actor, metadata, resources, placement_group_bundle_index=bundle)
+        for (bundle, actor), metadata in zip(taken.items(), found, strict=True)
+    }
+
+
+def _seated(workers: list[Any], assignment: Assignment) -> list[Any]:
+    """The workers, whom Ray Train ranks node by node, ranked as they were assigned."""
+    ranks = assignment.ranks_on([worker.metadata.node_id for worker in workers])
     for worker, rank in zip(workers, ranks, strict=True):
         context = worker.distributed_context
         worker.distributed_context = replace(context, world_rank=rank)
@@ -98,11 +139,16 @@ def _seated(workers: list[Any], mesh: Mesh) -> list[Any]:
 
 
 class _GangController(TrainController):  # type: ignore[misc]
+    """A controller that can be up before it is known what it is to control."""
+
     worker_group_cls = _GangWorkerGroup
 
-    def __init__(self, *, env_vars: dict[str, str], **kwargs: Any) -> None:
+    def __init__(self, env_vars: dict[str, str]) -> None:
         # Set here rather than by a runtime_env, which would cost a process of its own.
         os.environ.update(env_vars)
+
+    async def take_up(self, **kwargs: Any) -> None:
+        """What ``TrainController`` does when it is made."""
         super().__init__(**kwargs)
 
 
@@ -128,15 +174,10 @@ class _GangTrainer(TorchTrainer):  # type: ignore[misc]
         ]
 
     def _initialize_and_run_controller(self, **controller_init_kwargs: Any) -> Any:
-        node = ray.get_runtime_context().get_node_id()
-        actor_class = ray.remote(num_cpus=0, label_selector={"ray.io/node-id": node})(
-            _GangController
-        )
-        controller = actor_class.remote(
-            env_vars=get_env_vars_to_propagate(), **controller_init_kwargs
-        )
+        controller = self.controller or spare_controller()
         if self.on_controller is not None:
             self.on_controller(controller)
+        ray.get(controller.take_up.remote(**controller_init_kwargs))
         # Unbounded on purpose: the caller watches progress and kills the controller.
         ray.get(controller.run.remote())
         return ray.get(controller.get_result.remote())
@@ -154,13 +195,15 @@ def fit_in_reservation(
     env_vars: dict[str, str],
     timeout_seconds: int,
     on_controller: Callable[[Any], None],
+    controller: Any = None,
 ) -> Any:
     """Run ``worker(config)`` on one Ray Train worker per bundle, and wait for all of them.
 
     Returns what rank 0 returned.
 
     ``on_controller`` receives the handle of Ray Train's controller actor; killing that actor
-    ends the workers and makes this call raise. Raises what ``TorchTrainer.fit`` raises.
+    ends the workers and makes this call raise. ``controller`` is a spare one to be used, if there
+    is one. Raises what ``TorchTrainer.fit`` raises.
     """
     trainer = _GangTrainer(
         worker,
@@ -175,14 +218,31 @@ def fit_in_reservation(
             name=name,
             storage_path=storage_path,
             failure_config=FailureConfig(max_failures=0),
-            worker_runtime_env={
-                "worker_process_setup_hook": WORKER_SETUP_HOOK,
-                "env_vars": env_vars,
-            },
+            worker_runtime_env=_worker_environment(env_vars),
         ),
     )
-    trainer.on_controller = on_controller
+    trainer.on_controller, trainer.controller = on_controller, controller
     return trainer.fit().return_value
+
+
+def spare_controller() -> Any:
+    """A controller of Ray Train, on this node, that waits for something to control."""
+    node = ray.get_runtime_context().get_node_id()
+    actor_class = ray.remote(num_cpus=0, label_selector={NODE_ID: node})(_GangController)
+    return actor_class.remote(get_env_vars_to_propagate())
+
+
+def standby_worker(node: str, env_vars: dict[str, str]) -> Any:
+    """A worker of Ray Train on a node, that occupies nothing and waits for a group to belong to."""
+    environment = _worker_environment({**get_env_vars_to_propagate(), **env_vars})
+    actor_class = ray.remote(num_cpus=0, runtime_env=environment, label_selector={NODE_ID: node})(
+        WorkerGroup._worker_cls
+    )
+    return actor_class.remote()
+
+
+def _worker_environment(env_vars: dict[str, str]) -> dict[str, Any]:
+    return {"worker_process_setup_hook": WORKER_SETUP_HOOK, "env_vars": env_vars}
 
 
 def data_context(placement_group: PlacementGroup) -> DataContext:
@@ -202,6 +262,49 @@ def data_context(placement_group: PlacementGroup) -> DataContext:
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
     return context
+
+
+def free_by_node() -> dict[str, dict[str, float]]:
+    """What nobody holds of each node, in Ray's words; some tenths of a second old."""
+    reported = ray._private.state.available_resources_per_node()
+    return {
+        str(node): {
+            name: float(count)
+            for name, count in resources.items()
+            # Bundles show up as resources of their own, named after their placement group.
+            if "_group_" not in name and not name.startswith(("node:", "object_store_memory"))
+        }
+        for node, resources in reported.items()
+    }
+
+
+def draining_nodes() -> dict[str, float]:
+    """The nodes that Ray was told to drain, and at which second of the wall clock they go (0: it
+    was not said)."""
+    reported = ray._private.state.state.get_draining_nodes() or {}
+    return {str(node): deadline_ms / 1e3 for node, deadline_ms in reported.items()}
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """How many of Serve's replicas of an application have been asked for, and how many of them
+    have no place yet."""
+
+    num_asked: int
+    num_waiting: int
+
+
+def replicas_of(app: str) -> Replicas:
+    """What Ray knows of the replicas of an application, by the names that Serve gives them."""
+    table = ray._private.state.state.actor_table(None)
+    found = [
+        actor
+        for actor in table.values()
+        if str(actor["Name"]).startswith(f"SERVE_REPLICA::{app}#") and actor["State"] != "DEAD"
+    ]
+    # A node is named as soon as it has granted the place, before the process is up.
+    waiting = [actor for actor in found if not str(actor["Address"]["NodeID"]).strip("f")]
+    return Replicas(len(found), len(waiting))
 
 
 def redirect_messages(sink: Callable[[str], None]) -> None:

@@ -14,7 +14,19 @@ from orchestrator.runtime.sharding import Progress
 _WAITS = {"reserving": "reserve", "deploying": "deploy", "ending": "release"}
 """Phases that are waited for, and what the display calls them."""
 
-_TOLD = frozenset({"cadence", "skipped", "rolled-back", "hang"})
+_TOLD = frozenset(
+    {
+        "cadence",
+        "skipped",
+        "rolled-back",
+        "hang",
+        "queued",
+        "resize",
+        "straggler",
+        "misplaced",
+        "watch",
+    }
+)
 """Kinds of records that are told as they are."""
 
 _STEPPING = frozenset({"training", "stopping"})
@@ -42,11 +54,9 @@ class ProgressView:
         for record in now.committed:
             if record.folder not in known and before.phase != "new":
                 self._committed(record.step, record.metrics)
-        if now.attempt != before.attempt and now.recovering:
-            self.say(
-                f"attempt {now.attempt}: restarting from step {now.committed_step} "
-                f"after a loss ({now.recovering})"
-            )
+        if now.attempt != before.attempt and (now.recovering or now.resize):
+            why = f"after a loss ({now.recovering})" if now.recovering else _resized(now)
+            self.say(f"attempt {now.attempt}: restarting from step {now.committed_step} {why}")
         if now.placement and now.gang == "held" and before.gang != "held":
             self.say(f"mesh: {now.placement}")
         if now.phase != before.phase:
@@ -124,3 +134,8 @@ class ProgressView:
         if store.num_bad_files:
             bad = f"; {counted(store.num_bad_files, 'file')} could not be read"
         self._finish(f"{found}{counted(store.num_samples, 'sample')}{bad}")
+
+
+def _resized(now: RunState) -> str:
+    assert now.resize is not None
+    return f"to {now.resize.kind} ({now.resize.note})"

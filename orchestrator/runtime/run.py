@@ -103,14 +103,14 @@ def _drive(
     display: LoggedDisplay,
 ) -> End:
     # Imported here: they import ray, which must find the environment prepared.
-    from orchestrator.runtime.coordinator import RunRef
     from orchestrator.runtime.driver import Driver
     from orchestrator.runtime.handle import CoordinatorHandle, start_coordinator
     from orchestrator.runtime.internals import redirect_messages
+    from orchestrator.runtime.messages import RunRef
 
     redirect_messages(display.log)
     ref = RunRef(plan.name, run.uri)
-    handle = CoordinatorHandle(start_coordinator(), ref)
+    handle = CoordinatorHandle(start_coordinator(), ref, start_coordinator)
     opened = Opened(
         attempt=0,  # given by the coordinator
         at_seconds=time.time(),
@@ -119,8 +119,8 @@ def _drive(
             plan,
             workers=legal_workers(plan),
             keep_serving=_keep_serving(options.keep_serving, cluster.private),
-            # Serve places its replicas itself, so their share must be free when it does.
-            release_before_deploy=True,
+            # Serve places its replicas itself, so their share is given back when they ask for it.
+            hand_over=True,
         ),
         plan_hash=plan_hash(plan),
         holder=f"pid {os.getpid()}",

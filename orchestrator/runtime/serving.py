@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,35 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from orchestrator.errors import AxisError, DamagedCheckpointError, DeadlineExceeded
+from orchestrator.observe.wording import counted
 from orchestrator.plan.inference import Inference
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.resources import Resources
 from orchestrator.runtime import health
+from orchestrator.runtime.internals import replicas_of
 from orchestrator.runtime.replica import CHECKPOINT_HEADER, Charge, Replica
 
 _POLL_SECONDS = 0.1
 
 
-class DeployError(AxisError):
-    """The application did not come up; ``user_traceback`` is what its constructor raised."""
+_ASKING_SECONDS = 10.0
+"""How long Serve may take to ask for its replicas before their room is given back all the same."""
+_CROWDED_SECONDS = 5.0
+"""A replica that has no room so long after it was given back was beaten to it."""
 
-    def __init__(self, message: str, user_traceback: str = "") -> None:
+
+class DeployError(AxisError):
+    """The application did not come up; ``user_traceback`` is what its constructor raised.
+
+    ``crowded_out``: somebody else took the room that was given back for its replicas.
+    """
+
+    def __init__(
+        self, message: str, user_traceback: str = "", *, crowded_out: bool = False
+    ) -> None:
         super().__init__(message)
         self.user_traceback = user_traceback
+        self.crowded_out = crowded_out
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,17 @@ class Answer:
     seconds: float
 
 
-def deploy(plan: Plan, run_uri: str, folder: str, timeout_seconds: float) -> str:
+def deploy(
+    plan: Plan,
+    run_uri: str,
+    folder: str,
+    timeout_seconds: float,
+    give_room: Callable[[], None] | None = None,
+) -> str:
     """Serve a checkpoint under ``/<name>`` and wait until it is ready; returns its URL.
+
+    ``give_room`` gives back the room that is held for the replicas. Serve places them itself, so
+    this is done when they already stand in line for it.
 
     Raises ``DeployError`` when replicas do not start, ``DeadlineExceeded`` when it takes too
     long. In both cases the application is taken down again.
@@ -64,7 +88,12 @@ def deploy(plan: Plan, run_uri: str, folder: str, timeout_seconds: float) -> str
         wait_for_applications_running=False,
     )
     try:
-        _await_running(plan.name, deadline, timeout_seconds)
+        given_at = None
+        if give_room is not None:
+            _await_asking(plan.name, inference.replicas.min, deadline)
+            give_room()
+            given_at = time.monotonic()
+        _await_running(plan.name, deadline, timeout_seconds, given_at)
         address = f"http://{inference.host}:{inference.port}"
         url = f"{address}/{plan.name}"
         _await_ready(f"{url}/healthz", deadline, timeout_seconds)
@@ -143,8 +172,33 @@ def _actor_options(resources: Resources) -> dict[str, Any]:
     return options
 
 
-def _await_running(name: str, deadline: float, timeout_seconds: float) -> None:
+def _await_asking(name: str, num_replicas: int, deadline: float) -> None:
+    """Return when as many replicas stand in line as will, or have their place already."""
+    latest = min(deadline, time.monotonic() + _ASKING_SECONDS)
+    while time.monotonic() < latest:
+        if replicas_of(name).num_asked >= num_replicas:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _check_room(name: str, given_at: float | None) -> None:
+    """Raise ``DeployError`` where replicas still have no place some time after they got room."""
+    if given_at is None or time.monotonic() - given_at < _CROWDED_SECONDS:
+        return
+    waiting = replicas_of(name).num_waiting
+    if waiting:
+        raise DeployError(
+            f"{counted(waiting, 'replica')} of {name} found no place: somebody else took the room "
+            "that was given back for them",
+            crowded_out=True,
+        )
+
+
+def _await_running(
+    name: str, deadline: float, timeout_seconds: float, given_at: float | None = None
+) -> None:
     while True:
+        _check_room(name, given_at)
         application = serve.status().applications.get(name)
         status = application.status.value if application else "NOT_STARTED"
         if status == "RUNNING":

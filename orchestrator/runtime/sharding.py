@@ -19,7 +19,7 @@ from typing import Any
 import ray.data
 from ray.data import TaskPoolStrategy
 
-from orchestrator.coordinator.placement import Gang
+from orchestrator.coordinator.assignment import Assignment
 from orchestrator.coordinator.state import BadFile, StoreRecord
 from orchestrator.errors import InfeasibleError, JobError, PlanError, Problem
 from orchestrator.feed.build import ShardResult
@@ -65,13 +65,14 @@ class Sharding:
         plan: Plan,
         base: Storage,
         pinned: StoreRecord | None,
-        reservation: tuple[Gang, Any],
+        reservation: tuple[Assignment, Any],
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._plan = plan
         self._base = base
         self._pinned = pinned
-        self._gang, self._group = reservation
+        assignment, self._group = reservation
+        self._gang = assignment.gang
         self._on_progress = on_progress
         self._cancelled = threading.Event()
         self._idle = threading.Event()

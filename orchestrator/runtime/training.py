@@ -10,12 +10,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from orchestrator.coordinator.actions import StartTraining
+from orchestrator.coordinator.assignment import Assignment
 from orchestrator.coordinator.events import (
     CheckpointDamaged,
     Event,
@@ -23,15 +25,17 @@ from orchestrator.coordinator.events import (
     TrainingEnded,
     TrainingFailed,
 )
-from orchestrator.coordinator.placement import Gang
-from orchestrator.errors import DamagedCheckpointError, NotFinite
+from orchestrator.errors import AxisError, DamagedCheckpointError, NotFinite
 from orchestrator.parallel.deadlines import collective_seconds
 from orchestrator.plan.cadence import FailureHistory
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.sizes import mesh_for
-from orchestrator.runtime.causes import diagnose
-from orchestrator.runtime.coordinator import RunRef
+from orchestrator.runtime.causes import Loss, diagnose, killed_for_memory, lost_nodes
+from orchestrator.runtime.handle import CoordinatorHandle
 from orchestrator.runtime.internals import Reservation, fit_in_reservation
+from orchestrator.runtime.memory import was_killed_for_memory
+from orchestrator.runtime.messages import RunRef
+from orchestrator.runtime.probe import is_there
+from orchestrator.runtime.standby import Standbys
 from orchestrator.runtime.worker import ORDER, Order, work
 from orchestrator.storage import Storage
 
@@ -51,14 +55,16 @@ class Training:
         coordinator: Any,
         store_uri: str,
         action: StartTraining,
-        reservation: tuple[Gang, Any],
+        reservation: tuple[Assignment, Any],
         failures: FailureHistory,
+        standbys: Standbys,
         emit: Callable[[Event], None],
     ) -> None:
         self._plan = plan
         self._ref = ref
         self._action = action
         self._emit = emit
+        self._handle = CoordinatorHandle(coordinator, ref)
         self._controller: Any = None
         self._killed = False
         self._order = Order(
@@ -68,12 +74,14 @@ class Training:
             store_uri=store_uri,
             attempt=action.attempt,
             resume=action.resume,
+            micro_batch=action.micro_batch,
             failures=failures,
             working_directory=str(Path.cwd()),
         )
-        gang, group = reservation
-        mesh = mesh_for(plan, action.workers)
-        self._reservation = Reservation(group, gang.training[: action.workers], mesh)
+        assignment, group = reservation
+        self._standbys = standbys
+        self._warm = standbys.take(assignment)
+        self._reservation = Reservation(group, assignment, self._warm.workers)
         self._thread = threading.Thread(target=self._run, name="axis-training", daemon=True)
 
     def start(self) -> None:
@@ -89,15 +97,19 @@ class Training:
                 ray.kill(self._controller, no_restart=True)
             self._thread.join(timeout=0.5)
 
+    def tend_standbys(self) -> None:
+        """The group steps: processes for the next one may be brought up beside it."""
+        self._standbys.tend(self._reservation.assignment.nodes_by_rank)
+
     def _run(self) -> None:
         event = self._outcome()
+        self._warm.kill()  # they are this process's, not the controller's
         self._forget_ray_train()
         if not self._killed:
             self._emit(event)
 
     def _outcome(self) -> Event:
         attempt = self._action.attempt
-        threads = str(self._plan.training.threads)
         try:
             step, stopped = fit_in_reservation(
                 work,
@@ -107,12 +119,13 @@ class Training:
                 backend="nccl" if self._plan.training.resources.gpu else "gloo",
                 name=f"attempt-{attempt:04d}",
                 storage_path=_ray_train_path(self._ref),
-                env_vars={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+                env_vars=worker_env_vars(self._plan),
                 timeout_seconds=math.ceil(collective_seconds(self._plan)),
                 on_controller=self._on_controller,
+                controller=self._warm.controller,
             )
         except Exception as error:
-            loss = diagnose(error)
+            loss = self._looked_into(diagnose(error))
             now = time.time()
             if isinstance(loss.error, DamagedCheckpointError) and self._action.resume is not None:
                 folder = self._action.resume
@@ -134,8 +147,32 @@ class Training:
                 cause=loss.cause,
                 message=loss.message,
                 user_traceback=loss.user_traceback,
+                rank=loss.rank,
+                nodes=self._nodes_of(loss),
             )
         return TrainingEnded(attempt=attempt, at_seconds=time.time(), step=step, stopped=stopped)
+
+    def _looked_into(self, loss: Loss) -> Loss:
+        """A worker that died without a word may have gone with its node, or for its memory."""
+        if loss.cause != "worker" or self._killed:
+            return loss
+        # Survivors see the connection break before Ray says who died.
+        placed = self._reservation.assignment.nodes_by_rank
+        gone = {node for node in set(placed) if not is_there(node)}
+        if gone:
+            return lost_nodes(tuple(rank for rank, node in enumerate(placed) if node in gone))
+        if loss.rank is None:
+            return loss
+        with suppress(AxisError, ray.exceptions.RayError):
+            known = self._handle.call("kill_count", self._action.attempt, loss.rank)
+            if known is not None and was_killed_for_memory(*known):
+                return killed_for_memory(loss)
+        return loss
+
+    def _nodes_of(self, loss: Loss) -> tuple[str, ...]:
+        """The nodes that were lost with the group: those of the ranks whose node died."""
+        placed = self._reservation.assignment.nodes_by_rank
+        return tuple(dict.fromkeys(placed[rank] for rank in loss.ranks_of_lost_nodes))
 
     def _on_controller(self, controller: Any) -> None:
         self._controller = controller
@@ -144,6 +181,12 @@ class Training:
         storage = Storage.open(self._ref.uri)
         if storage.exists(RAY_TRAIN_FOLDER):
             storage.delete_dir(RAY_TRAIN_FOLDER)
+
+
+def worker_env_vars(plan: Plan) -> dict[str, str]:
+    """What is set in the processes of workers."""
+    threads = str(plan.training.threads)
+    return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 
 
 def _ray_train_path(ref: RunRef) -> str:

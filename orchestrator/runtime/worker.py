@@ -17,8 +17,8 @@ from orchestrator.parallel.setup import TrainSetup
 from orchestrator.plan.cadence import FailureHistory
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.channel import ActorChannel
-from orchestrator.runtime.coordinator import RunRef
 from orchestrator.runtime.handle import CoordinatorHandle
+from orchestrator.runtime.messages import RunRef
 from orchestrator.runtime.worker_log import captured, log_path
 from orchestrator.storage import Storage
 
@@ -36,6 +36,7 @@ class Order:
     store_uri: str
     attempt: int
     resume: str | None
+    micro_batch: int | None
     failures: FailureHistory
     working_directory: str
 
@@ -44,12 +45,17 @@ class UserCodeError(RuntimeError):
     """The Job's own code raised. The text is the user's traceback."""
 
 
+class WorkerMemoryError(RuntimeError):
+    """Memory, of the host or of a device, could not be had. The text says how much, and where."""
+
+
 def work(config: dict[str, Any]) -> tuple[int, bool]:
     """Train as one worker of the group until done or told to stop.
 
     Returns the number of steps taken in all, and whether the worker was told to stop.
 
-    Raises ``UserCodeError`` when the Job's code raised, and our own errors as they are.
+    Raises ``WorkerMemoryError`` when memory ran out, ``UserCodeError`` when the Job's code raised
+    anything else, and our own errors as they are.
     """
     order: Order = config[ORDER]
     context = ray.train.get_context()
@@ -63,6 +69,8 @@ def work(config: dict[str, Any]) -> tuple[int, bool]:
             raise
         except Exception as error:
             traceback.print_exc(file=log)
+            if _is_out_of_memory(error):
+                raise WorkerMemoryError(str(error) or type(error).__name__) from error
             if _is_infrastructure(error):
                 raise
             raise UserCodeError(user_traceback(error)) from error
@@ -81,6 +89,7 @@ def _train(order: Order, rank: int, run_storage: Storage) -> tuple[int, bool]:
             run=run_storage,
             attempt=order.attempt,
             resume=order.resume,
+            micro_batch=order.micro_batch,
             failures=order.failures,
             device=_device(),
         )
@@ -94,6 +103,15 @@ def _device() -> str:
     import ray.train.torch
 
     return str(ray.train.torch.get_device())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; torch raises a plain ``RuntimeError`` for the host's memory."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _is_infrastructure(error: BaseException) -> bool:

@@ -22,6 +22,9 @@ from orchestrator.storage.uri import extend_uri, redact_uri, resolve_uri
 # Folders are only prefixes here: creating one would leave an empty object behind.
 _PREFIX_STORES = frozenset({"s3", "gcs", "abfs"})
 
+BLOCK_BYTES = 1 << 20
+"""How much of a file that is read in blocks is in memory at a time."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -85,6 +88,21 @@ class Storage:
             with self.filesystem.open_input_stream(self._full(relative), compression=None) as file:
                 data: bytes = file.read()
             return data
+
+    def read_blocks(self, relative: str, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+        """The bytes of a file in order, up to ``block_bytes`` at a time, to where it ends now.
+
+        A local file that is replaced or deleted meanwhile is read on as it was.
+        """
+        with self._failing("read", relative):
+            opened = self.filesystem.open_input_stream(self._full(relative), compression=None)
+        with opened:
+            while True:
+                with self._failing("read", relative):
+                    block: bytes = opened.read(block_bytes)
+                if not block:
+                    return
+                yield block
 
     def write_atomic(self, relative: str, data: bytes) -> None:
         """Replace a file as a whole; on return it is durable.

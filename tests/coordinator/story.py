@@ -51,20 +51,41 @@ class Story:
         return f"{self.state.phase}: {names}"
 
 
+SHOWN: dict[type[act.Action], tuple[str, ...]] = {
+    act.StartTraining: ("workers", "first_step"),
+    act.Deploy: ("step",),
+    act.DeleteCheckpoints: ("folders",),
+    act.End: ("exit_code",),
+    act.ReserveGang: ("workers",),
+}
+"""What distinguishes an action, by its value alone."""
+
+SHOWN_IF_NOT: dict[type[act.Action], dict[str, Any]] = {
+    act.StartTraining: {"micro_batch": None},
+    act.Deploy: {"hand_over": False},
+    act.ReserveGang: {"tried": 0, "excluded": ()},
+    act.StopTraining: {"at_checkpoint": False, "timeout_seconds": PLAN.stop_timeout_seconds},
+}
+"""What is told by name, where it is not as usual."""
+
+
 def show(action: act.Action) -> str:
     """The action's name with what distinguishes it."""
-    shown = {
-        act.StartTraining: ("workers", "first_step"),
-        act.Deploy: ("step",),
-        act.DeleteCheckpoints: ("folders",),
-        act.End: ("exit_code",),
-        act.ReserveGang: ("workers",),
-    }.get(type(action), ())
-    values = [getattr(action, each.name) for each in fields(action) if each.name in shown]
-    inside = " ".join(
-        ",".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values
-    )
-    return f"{type(action).__name__}({inside})" if shown else type(action).__name__
+    kind, told = type(action), []
+    for each in fields(action):
+        value = getattr(action, each.name)
+        if each.name in SHOWN.get(kind, ()):
+            told.append(plainly(value))
+        elif value != SHOWN_IF_NOT.get(kind, {}).get(each.name, value):
+            told.append(each.name if value is True else f"{each.name}={plainly(value)}")
+    shown = kind in SHOWN or told
+    return f"{kind.__name__}({' '.join(told)})" if shown else kind.__name__
+
+
+def plainly(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def opened(policy: RunPolicy = PLAN, **changes: Any) -> tuple[type, dict[str, Any]]:

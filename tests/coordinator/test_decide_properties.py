@@ -1,276 +1,22 @@
-"""Thousands of random runs, with what must always hold checked after every single event.
-
-``World`` carries actions out the way a driver does, keeps its own books of what is held, and
-answers with events that are likely, unlikely, late, doubled, or of another attempt.
-"""
+"""Thousands of random runs, with what must always hold checked after every single event
+(``invariants``)."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.coordinator import actions as act
 from orchestrator.coordinator import events as ev
-from orchestrator.coordinator.decide import Decision, decide, due, replay
-from orchestrator.coordinator.policy import CAUSES, Promotion, RunPolicy
-from orchestrator.coordinator.state import CheckpointRecord, RunState, StoreRecord
+from orchestrator.coordinator.decide import decide
+from orchestrator.coordinator.reactions import REACTIONS
+from orchestrator.coordinator.state import CheckpointRecord, RunState
+from tests.coordinator.invariants import WAITING, Run, check_decision
+from tests.coordinator.random_runs import ANYTHING, any_event, likely_event, opened
 
 pytestmark = pytest.mark.unit
-
-WAITING = ("reserving", "sharding", "training", "stopping", "deploying", "ending")
-
-
-def random_policy(rng: random.Random) -> RunPolicy:
-    promotion = Promotion(
-        metric="val_loss",
-        mode=rng.choice(["min", "max"]),
-        gate_metric="val_loss" if rng.random() < 0.5 else None,
-        below=rng.choice([None, 1.5]),
-        above=rng.choice([None, None, 0.5]),
-    )
-    return RunPolicy(
-        steps=rng.choice([1, 3, 10]),
-        workers=rng.choice([(1,), (2, 1), (4, 2)]),
-        restarts={cause: rng.choice([-1, 0, 1, 2]) for cause in CAUSES},
-        keep=rng.choice([1, 2, 3]),
-        gang_timeout_seconds=120.0,
-        start_timeout_seconds=300.0,
-        stop_timeout_seconds=60.0,
-        promotion=promotion if rng.random() < 0.8 else None,
-        replicas=1,
-        has_example=rng.random() < 0.5,
-        keep_serving=rng.choice(["no", "no", "attached", "detached"]),
-        release_before_deploy=rng.random() < 0.5,
-    )
-
-
-@dataclass
-class World:
-    """What there is outside the coordinator, by the actions alone."""
-
-    reserved: bool = False
-    workers_alive: bool = False
-    data_alive: bool = False
-    app_up: bool = False
-    asked: list[act.Action] = field(default_factory=list)
-
-    def carry_out(self, action: act.Action, state: RunState) -> None:
-        match action:
-            case act.ReserveGang():
-                assert not self.reserved, "a second reservation beside the first"
-                assert not self.workers_alive
-                assert not self.data_alive
-                self.reserved = True
-            case act.ReleaseGang():
-                assert not self.workers_alive, "the gang was taken from under living workers"
-                assert not self.data_alive, "the gang was taken from under living data tasks"
-                self.reserved = False
-            case act.BuildStore():
-                assert self.reserved
-                assert not self.data_alive
-                self.data_alive = True
-            case act.CancelStore():
-                self.data_alive = False
-            case act.StartTraining():
-                assert self.reserved, "workers without a gang"
-                assert not self.workers_alive, "two worker groups at once"
-                assert action.attempt == state.attempt
-                assert action.workers in (state.policy.workers if state.policy else ())
-                folders = [record.folder for record in state.committed]
-                assert action.resume == (folders[-1] if folders else None)
-                assert action.first_step == state.committed_step
-                self.workers_alive = True
-            case act.KillTraining():
-                self.workers_alive = False
-            case act.DeleteCheckpoints():
-                kept = {record.folder for record in state.committed}
-                assert not kept & set(action.folders), "a committed checkpoint was deleted"
-                if state.app != "none" and state.promoted:
-                    assert state.promoted.folder not in action.folders
-            case act.Deploy():
-                assert not self.workers_alive
-                assert action.folder in [record.folder for record in state.committed]
-                self.app_up = True
-            case act.TearDown():
-                self.app_up = False
-            case act.End():
-                assert not self.reserved, "the run ended with a gang"
-                assert not self.workers_alive, "the run ended with workers"
-                assert not self.data_alive, "the run ended with data tasks"
-                assert self.app_up == action.app_left, "the run ended with an app by accident"
-        self.asked.append(action)
-
-    def hear(self, event: ev.Event) -> None:
-        """Events that say by themselves that something is gone."""
-        if isinstance(event, ev.TrainingEnded):
-            self.workers_alive = False
-        if isinstance(event, ev.StoreReady):
-            self.data_alive = False
-
-
-def check_decision(before: RunState, event: ev.Event, decision: Decision) -> None:
-    after = decision.state
-    if not decision.accepted:
-        assert after is before
-        assert decision.actions == ()
-        assert decision.note
-        assert decision.verdict in ("ignored", "refused", "fenced")
-        return
-    assert isinstance(event, ev.Opened) or event.attempt == before.attempt
-    assert after.num_events == before.num_events + 1
-    assert before.attempt <= after.attempt <= before.attempt + 1
-    if not isinstance(event, ev.CheckpointDamaged):
-        assert after.committed_step >= before.committed_step
-    steps = [record.step for record in after.committed]
-    assert steps == sorted(set(steps))
-    assert not {record.folder for record in after.committed} & {*after.doomed, *after.damaged}
-    assert (after.outcome is not None) == (after.phase in ("ending", "ended"))
-    ends = [action for action in decision.actions if isinstance(action, act.End)]
-    newly = before.phase != "ended" or isinstance(event, ev.Opened)
-    assert len(ends) == (after.phase == "ended" and newly)
-    if ends:
-        assert decision.actions[-1] is ends[0]
-    check_state(after)
-
-
-def check_state(state: RunState) -> None:
-    if state.phase in WAITING or state.example_pending:
-        assert state.wait is not None, f"{state.phase} waits without a deadline"
-        assert 0 < state.wait.timeout_seconds < 10_000
-        assert state.wait.since <= state.num_events
-        assert state.wait.what
-    if state.phase in ("new", "ended"):
-        assert state.wait is None
-    assert state.policy is not None
-    for cause, used in state.restarts_used.items():
-        budget = state.policy.restarts[cause]
-        assert budget < 0 or used <= budget, f"{cause}: {used} restarts of {budget}"
-    if state.phase == "training":
-        assert (state.gang, state.busy) == ("held", "workers")
-        assert state.workers > 0
-    if state.phase == "deploying":
-        assert state.promoted in state.committed
-
-
-class Run:
-    """A run under test: a live state, its journal, and the world."""
-
-    def __init__(self) -> None:
-        self.state = RunState()
-        self.journal: list[bytes] = []
-        self.world = World()
-        self.clock = 0.0
-
-    def tell(self, event: ev.Event) -> Decision:
-        before = self.state
-        decision = decide(before, event)
-        check_decision(before, event, decision)
-        if decision.accepted:
-            self.journal.append(ev.to_json(event))
-            self.state = decision.state
-            self.world.hear(event)
-            for action in decision.actions:
-                self.world.carry_out(action, self.state)
-        for action in due(self.state):
-            assert not isinstance(action, act.StartTraining) or not self.state.started
-        return decision
-
-    def check_replay(self) -> None:
-        again = replay(ev.from_json(line) for line in self.journal)
-        assert repr(again) == repr(self.state)  # repr, because NaN is not equal to itself
-
-
-def record_of(rng: random.Random, state: RunState, step: int) -> CheckpointRecord:
-    values = [0.1, 1.0, 2.0, float("nan")]
-    metrics = {"val_loss": rng.choice(values)} if rng.random() < 0.8 else {}
-    attempt = state.attempt if rng.random() < 0.95 else state.attempt - 1
-    folder = f"checkpoints/step-{step:08d}-attempt-{attempt:04d}"
-    return CheckpointRecord(step=step, attempt=attempt, folder=folder, metrics=metrics)
-
-
-def store_of(rng: random.Random) -> StoreRecord:
-    content = "changed" if rng.random() < 0.02 else "same"
-    num_samples = 0 if rng.random() < 0.02 else 100
-    return StoreRecord(key="k", content_hash=content, num_samples=num_samples)
-
-
-Maker = Callable[[random.Random, RunState, dict[str, Any]], ev.Event]
-
-ANYTHING: list[Maker] = [
-    lambda r, s, k: ev.GangPlaced(workers=r.choice([0, 1, 2, 4, 7]), **k),
-    lambda r, s, k: ev.GangTimedOut(message="no room", **k),
-    lambda r, s, k: ev.StoreReady(store=store_of(r), **k),
-    lambda r, s, k: ev.Progressed(done=r.randrange(12), **k),
-    lambda r, s, k: ev.TrainingStarted(step=s.committed_step + 1, **k),
-    lambda r, s, k: ev.CheckpointCommitted(checkpoint=record_of(r, s, r.randrange(1, 12)), **k),
-    lambda r, s, k: ev.CheckpointDamaged(
-        folder=r.choice([c.folder for c in s.committed] or ["none"]), reason="flipped", **k
-    ),
-    lambda r, s, k: ev.CheckpointsDeleted(folders=s.doomed[: r.randrange(3)], **k),
-    lambda r, s, k: ev.TrainingEnded(step=r.randrange(12), stopped=r.random() < 0.5, **k),
-    lambda r, s, k: ev.TrainingFailed(cause=r.choice(CAUSES), message="gone", **k),
-    lambda r, s, k: ev.Deployed(url="http://here", **k),
-    lambda r, s, k: ev.DeployFailed(message="no", **k),
-    lambda r, s, k: ev.ExampleAnswered(answer={"a": 1}, **k),
-    lambda r, s, k: ev.ExampleFailed(message="500", **k),
-    lambda r, s, k: ev.StopRequested(by=r.choice(["ctrl-c", "request", "sigterm"]), **k),
-    lambda r, s, k: ev.Expired(
-        what=s.wait.what if s.wait else "nothing", since=s.wait.since if s.wait else 0, **k
-    ),
-    lambda r, s, k: ev.Expired(what="something else", since=0, **k),
-    lambda r, s, k: ev.Failed(exit_code=r.choice([1, 3]), message="no", **k),
-    lambda r, s, k: ev.TornDown(**k),
-]
-
-
-def opened(rng: random.Random, state: RunState, at_seconds: float) -> ev.Opened:
-    policy = random_policy(rng)
-    return ev.Opened(attempt=state.attempt + 1, at_seconds=at_seconds, name="r", policy=policy)
-
-
-def any_event(rng: random.Random, state: RunState, at_seconds: float) -> ev.Event:
-    if rng.random() < 0.06:
-        event = opened(rng, state, at_seconds)
-        return event if rng.random() < 0.8 else replace(event, attempt=rng.randrange(5))
-    shift = rng.choices([0, -1, 1], [0.9, 0.07, 0.03])[0]
-    stamp = {"attempt": state.attempt + shift, "at_seconds": at_seconds}
-    return rng.choice(ANYTHING)(rng, state, stamp)
-
-
-def likely_event(rng: random.Random, state: RunState, at_seconds: float) -> ev.Event:
-    """What usually comes next, so that random runs get far."""
-    stamp = {"attempt": state.attempt, "at_seconds": at_seconds}
-    policy = state.policy
-    if policy is None or state.phase in ("new", "ended"):
-        return opened(rng, state, at_seconds)
-    if state.phase == "reserving":
-        return ev.GangPlaced(workers=0 if state.trained else rng.choice(policy.workers), **stamp)
-    if state.phase == "sharding":
-        return ev.StoreReady(store=store_of(rng), **stamp)
-    if state.phase in ("training", "stopping"):
-        return likely_step(rng, state, policy.steps, stamp)
-    if state.phase == "deploying":
-        return ev.Deployed(url="http://here", **stamp)
-    if state.phase == "serving" and state.example_pending:
-        return ev.ExampleAnswered(answer=1, **stamp)
-    return ev.TornDown(**stamp)
-
-
-def likely_step(rng: random.Random, state: RunState, steps: int, stamp: dict[str, Any]) -> ev.Event:
-    if state.phase == "stopping" and rng.random() < 0.5:
-        return ev.TrainingEnded(step=state.step, stopped=True, **stamp)
-    if not state.started:
-        return ev.TrainingStarted(step=state.committed_step + 1, **stamp)
-    if state.trained:
-        return ev.TrainingEnded(step=steps, **stamp)
-    step = min(steps, state.committed_step + rng.choice([1, 2, 5]))
-    return ev.CheckpointCommitted(checkpoint=record_of(rng, state, step), **stamp)
 
 
 @pytest.mark.parametrize("oddness", [0.02, 0.1, 0.3, 1.0])
@@ -294,7 +40,67 @@ def test_random_runs_keep_every_invariant(oddness: float) -> None:
     if oddness <= 0.3:  # the generator must get everywhere, or it proves nothing
         assert reached >= {*WAITING, "serving", "ended"}
     if oddness in (0.1, 0.3):
-        assert codes >= {0, 1, 4, 6, 7, 130}
+        assert codes >= {0, 1, 4, 5, 6, 7, 130}
+
+
+TRANSITIONS = {
+    ("reserving", "gang-timed-out", "reserving"),
+    ("reserving", "gang-timed-out", "ending"),
+    ("reserving", "gang-placed", "reserving"),  # on nodes that were given up meanwhile
+    ("reserving", "queued", "reserving"),
+    ("sharding", "drain-noticed", "reserving"),
+    ("training", "drain-noticed", "training"),
+    ("training", "drain-noticed", "reserving"),
+    ("training", "drain-noticed", "stopping"),
+    ("training", "node-suspected", "training"),
+    ("training", "node-cleared", "training"),
+    ("training", "resize-wanted", "training"),
+    ("training", "resize-wanted", "stopping"),
+    ("training", "yield-over", "training"),
+    ("training", "training-ended", "reserving"),
+    ("training", "training-failed", "reserving"),
+    ("training", "training-failed", "ending"),
+    ("training", "budget-spent", "stopping"),
+    ("stopping", "training-ended", "reserving"),
+    ("stopping", "training-ended", "deploying"),
+    ("stopping", "training-failed", "reserving"),
+    ("stopping", "expired", "reserving"),
+    ("stopping", "stop-requested", "stopping"),
+    ("stopping", "budget-spent", "stopping"),
+    ("deploying", "deploy-failed", "reserving"),
+    ("deploying", "deploy-failed", "ending"),
+    ("serving", "budget-spent", "ending"),
+}
+"""Phase, event, phase: what random runs must come by, or they prove nothing about it."""
+
+
+def test_random_runs_come_by_every_transition_worth_a_name() -> None:
+    found = set[tuple[str, str, str]]()
+    for seed in range(1000):
+        rng, run = random.Random(seed), Run()
+        for _ in range(60):
+            run.clock += rng.random()
+            maker = any_event if rng.random() < 0.3 else likely_event
+            before, event = run.state.phase, maker(rng, run.state, run.clock)
+            if run.tell(event).accepted:
+                found.add((before, event.kind, run.state.phase))
+    assert found >= TRANSITIONS, TRANSITIONS - found
+
+
+def test_every_event_is_answered_in_every_phase() -> None:
+    """Total: whatever is told wherever, there is an answer, and it keeps every invariant."""
+    seen = set[tuple[str, type[ev.BaseEvent]]]()
+    for seed in range(300):
+        rng, run = random.Random(seed), Run()
+        for _ in range(30):
+            run.tell(likely_event(rng, run.state, 0.0))
+            stamp = {"attempt": run.state.attempt, "at_seconds": 0.0}
+            for maker in ANYTHING:
+                event = maker(rng, run.state, stamp)
+                check_decision(run.state, event, decide(run.state, event))
+                seen.add((run.state.phase, type(event)))
+    kinds = set(REACTIONS) - {ev.Opened}
+    assert seen >= {(phase, kind) for phase in (*WAITING, "serving", "ended") for kind in kinds}
 
 
 @settings(max_examples=200, deadline=None)
@@ -322,9 +128,11 @@ def test_telling_an_event_twice_never_counts_twice(
         first = run.tell(event)
         if first.accepted:
             attempt, restarts = run.state.attempt, run.state.num_restarts
+            tried, resizes = run.state.gang_tried, run.state.num_resizes
             commits = run.state.committed
             run.tell(event)
             assert (run.state.attempt, run.state.num_restarts) == (attempt, restarts)
+            assert (run.state.gang_tried, run.state.num_resizes) == (tried, resizes)
             assert run.state.committed == commits
 
 

@@ -261,9 +261,9 @@ def test_a_long_journal_is_read_at_speed(tmp_path: Path) -> None:
     num_events = 50_000
     written(storage, [opened(1)])
     one = storage.read_bytes("journal/attempt-0001.jsonl")
-    from orchestrator.observe import journal as module
+    from orchestrator.observe import event_lines as module
 
-    lines = [module._encode(progressed(1, seq), seq) for seq in range(2, num_events + 1)]
+    lines = [module.encode_line(progressed(1, seq), seq) for seq in range(2, num_events + 1)]
     storage.write_atomic("journal/attempt-0001.jsonl", one + b"".join(lines))
     start = time.perf_counter()
     journal = Journal(storage)

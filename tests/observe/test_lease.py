@@ -41,8 +41,14 @@ if kind == "local":
     storage = Storage.open(path)
 else:
     storage = Storage.on(fs.SubTreeFileSystem(path, fs.LocalFileSystem()), "")
-with RunLease.acquire(storage, "r", period_seconds=period):
+with RunLease.acquire(storage, "r", period_seconds=period) as lease:
     print("held", flush=True)
+    while not lease.lost:
+        time.sleep(0.02)
+    try:
+        lease.check()
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
     time.sleep(60)
 """
 
@@ -127,21 +133,147 @@ def test_a_killed_holder_stands_in_nobody_s_way(
     assert peek(storage) is None
 
 
-def test_a_stopped_process_keeps_a_lock_but_loses_a_counter(
-    kind: str, storage: Storage, start_holder: Start
+def freeze(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGSTOP)
+    deadline = time.monotonic() + 5
+    while "T" not in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]:
+        assert time.monotonic() < deadline, "the process was not stopped"
+        time.sleep(0.01)
+
+
+def test_a_frozen_holder_is_taken_over_and_fenced_when_it_wakes_up(
+    storage: Storage, start_holder: Start
 ) -> None:
     holder = start_holder()
-    holder.send_signal(signal.SIGSTOP)
-    time.sleep(PERIOD_SECONDS)
-    if kind == "local":
-        with pytest.raises(RunHeld):
+    freeze(holder)
+    begin = time.monotonic()
+    with acquire(storage) as lease:
+        assert time.monotonic() - begin >= PERIOD_SECONDS, "it was not watched for a whole period"
+        seen = peek(storage)
+        assert seen is not None
+        assert seen.pid == os.getpid()
+        holder.send_signal(signal.SIGCONT)
+        assert holder.stdout is not None
+        said = holder.stdout.readline()
+        assert said.startswith("Fenced the lease of r was taken over by ")
+        time.sleep(PERIOD_SECONDS)  # it renews no more, and takes nothing back
+        assert not lease.lost
+        lease.check()
+        holder.kill()
+        holder.wait()
+        assert not lease.lost
+        with pytest.raises(RunHeld, match=f"held by pid {os.getpid()} of "):
             acquire(storage)
-    else:
-        with acquire(storage) as lease:
-            holder.send_signal(signal.SIGCONT)  # the revived one finds another's nonce
-            time.sleep(PERIOD_SECONDS)
-            assert not lease.lost
-            lease.check()
+    assert peek(storage) is None
+
+
+def test_a_holder_that_is_frozen_for_less_than_a_period_keeps_the_run(
+    storage: Storage, start_holder: Start
+) -> None:
+    holder = start_holder()
+    freeze(holder)
+    waker = threading.Timer(0.4 * PERIOD_SECONDS, holder.send_signal, [signal.SIGCONT])
+    waker.start()
+    with pytest.raises(RunHeld, match=f"held by pid {holder.pid} of "):
+        acquire(storage)
+    waker.join()
+
+
+def test_a_local_holder_that_was_frozen_while_nobody_wanted_the_run_keeps_it(
+    tmp_path: Path,
+) -> None:
+    """Ctrl-Z for longer than the period, then ``fg``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "local", str(tmp_path), "0.2"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        freeze(process)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.3)
+        with pytest.raises(RunHeld, match=f"pid {process.pid} of "):
+            RunLease.acquire(Storage.open(str(tmp_path)), "r", period_seconds=5.0)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_looking_for_a_period_tells_frozen_from_alive(
+    storage: Storage, start_holder: Start
+) -> None:
+    holder = start_holder()
+    begin = time.monotonic()
+    seen = peek(storage, period_seconds=PERIOD_SECONDS)
+    assert seen is not None
+    assert seen.pid == holder.pid
+    assert time.monotonic() - begin < PERIOD_SECONDS, "it moved, and was watched on"
+    freeze(holder)
+    believed = peek(storage)
+    assert believed is not None
+    assert believed.pid == holder.pid
+    assert peek(storage, period_seconds=PERIOD_SECONDS) is None
+
+
+def test_of_many_takers_of_a_frozen_run_one_gets_it(
+    kind: str, tmp_path: Path, storage: Storage, start_holder: Start
+) -> None:
+    freeze(start_holder())
+    won: list[RunLease] = []
+    lost: list[Exception] = []
+
+    def take() -> None:
+        try:
+            won.append(acquire(storage))
+        except RunHeld as error:
+            lost.append(error)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(won), len(lost)) == (1, 3)
+    won[0].check()
+    won[0].release()
+    if kind == "local":
+        assert [each.name for each in (tmp_path / "run").iterdir()] == ["lease.json"], (
+            "something was left behind"
+        )
+
+
+@pytest.mark.parametrize("kind", ["local"], indirect=True)
+def test_a_taker_that_dies_in_the_middle_of_a_takeover_stands_in_nobody_s_way(
+    tmp_path: Path, start_holder: Start
+) -> None:
+    freeze(start_holder())
+    program = (
+        "import os, signal, sys\n"
+        "from orchestrator.observe import lease_file\n"
+        "from orchestrator.observe.lease import RunLease\n"
+        "from orchestrator.storage import Storage\n"
+        "def die(path, mark):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "lease_file._displace = die\n"
+        "RunLease.acquire(Storage.open(sys.argv[1]), 'r', period_seconds=0.2)\n"
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        timeout=30,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL, "it did not get as far as taking over"
+    begin = time.monotonic()
+    with acquire(open_storage("local", tmp_path / "run")) as lease:
+        assert time.monotonic() - begin < 3 * PERIOD_SECONDS
+        lease.check()
 
 
 def test_what_was_let_go_is_taken_at_once(storage: Storage) -> None:
@@ -257,6 +389,14 @@ def test_a_lock_on_a_folder_that_was_moved_away_does_not_count(tmp_path: Path) -
         (tmp_path / "run").rename(tmp_path / "aside")
         with acquire(storage):
             assert peek(storage) is not None
+
+
+def test_a_lease_whose_folder_was_moved_away_is_lost(tmp_path: Path) -> None:
+    storage = open_storage("local", tmp_path / "run")
+    with acquire(storage) as lease:
+        (tmp_path / "run").rename(tmp_path / "aside")
+        with pytest.raises(Fenced, match="its folder was moved or deleted"):
+            lease.check()
 
 
 def test_a_holder_says_since_when(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,15 +40,19 @@ def train_case(
     attempt: int = 1,
     stops: Mapping[int, int] | None = None,
     job: Job | None = None,
+    micro_batch: int | None = None,
+    leaves: Mapping[int, int] | None = None,
 ) -> dict[str, Any]:
-    """Train a plan; ``stops`` says which rank asks to stop after which number of its steps."""
+    """Train a plan; ``stops`` says which rank asks to stop after which number of its steps, and
+    ``leaves`` which one from when on wants to leave with a checkpoint."""
     plan = plan_of(text, *overrides)
     rank = dist.get_rank() if dist.is_initialized() else 0
     storage = Storage.open(run)
-    channel = MemoryChannel(storage, (stops or {}).get(rank))
+    channel = MemoryChannel(storage, (stops or {}).get(rank), (leaves or {}).get(rank))
     result, _ = run_here(
-        plan, job or load_job(plan), store, run, attempt=attempt, resume=resume, channel=channel
-    )
+        plan, job or load_job(plan), store, run, attempt=attempt, resume=resume, channel=channel,
+        micro_batch=micro_batch,
+    )  # fmt: skip
     return {
         "losses": channel.losses,
         "norms": [record.grad_norm for record in channel.records],
@@ -57,6 +61,7 @@ def train_case(
         "evaluations": [asdict(record) for record in channel.evaluations],
         "manifests": channel.manifests,
         "notes": channel.notes,
+        "starts": [asdict(start) for start in channel.starts],
         "result": result,
     }
 

@@ -48,11 +48,19 @@ class Gang:
 
         A case is a function of ``gloo_cases``, or of another module: ``module:case``.
         """
+        self.start(case, size, *arguments)
+        return self.results(size)
+
+    def start(self, case: str, size: int, *arguments: Any) -> None:
+        """Begin with a case, and do not wait for it."""
         self.num_runs += 1
         rendezvous = str(Path(self.folder.name) / f"group-{self.num_runs}")
         for rank in range(size):
             order = (self.num_runs, case, rank, size, rendezvous, arguments)
             self.connections[rank].send(order)
+
+    def results(self, size: int) -> list[Any]:
+        """What came of the case that was started on ``size`` ranks."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         answers = [self._receive(rank, deadline) for rank in range(size)]
         if any(error is not None for _, error, _ in answers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.feed.build import build_shard_from_rows
 from orchestrator.feed.corpus import build_manifest
@@ -97,16 +97,29 @@ def make_store(folder: Path, job: Job, rows: Iterable[Row]) -> str:
     return str(folder)
 
 
-class MemoryChannel:
-    """Remembers everything; stops after ``stop_after`` steps, on this worker's behalf."""
+class Work(NamedTuple):
+    """What a step took on one worker."""
 
-    def __init__(self, run: Storage, stop_after: int | None = None) -> None:
-        self.run, self.stop_after = run, stop_after
+    step: int
+    step_seconds: float
+    busy_seconds: float | None
+    data_seconds: float
+
+
+class MemoryChannel:
+    """Remembers everything; on this worker's behalf stops after ``stop_after`` steps, and wants to
+    leave with a checkpoint from ``leave_after`` steps on."""
+
+    def __init__(
+        self, run: Storage, stop_after: int | None = None, leave_after: int | None = None
+    ) -> None:
+        self.run, self.stop_after, self.leave_after = run, stop_after, leave_after
         self.starts: list[Started] = []
         self.records: list[StepRecord] = []
         self.evaluations: list[EvalRecord] = []
         self.manifests: list[CheckpointManifest] = []
         self.notes: list[Note] = []
+        self.works: list[Work] = []
         self.reports: list[StuckReport] = []
 
     def started(self, info: Started) -> None:
@@ -114,6 +127,11 @@ class MemoryChannel:
 
     def report(self, record: StepRecord) -> None:
         self.records.append(record)
+
+    def worked(
+        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
+    ) -> None:
+        self.works.append(Work(step, step_seconds, busy_seconds, data_seconds))
 
     def evaluated(self, record: EvalRecord) -> None:
         self.evaluations.append(record)
@@ -132,6 +150,9 @@ class MemoryChannel:
 
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.records) + 1 >= self.stop_after
+
+    def leave_at_checkpoint(self) -> bool:
+        return self.leave_after is not None and len(self.records) + 1 >= self.leave_after
 
     def commit(self, manifest: CheckpointManifest) -> None:
         write_manifest(self.run, manifest)
@@ -154,6 +175,7 @@ def run_here(
     attempt: int = 1,
     resume: str | None = None,
     channel: Any = None,
+    micro_batch: int | None = None,
 ) -> tuple[TrainResult, Any]:
     """Train in this process, in whatever group it is; the result and the channel."""
     storage = Storage.open(run)
@@ -165,5 +187,6 @@ def run_here(
         run=storage,
         attempt=attempt,
         resume=resume,
+        micro_batch=micro_batch,
     )
     return train(setup, channel), channel

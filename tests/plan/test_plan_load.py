@@ -75,7 +75,9 @@ def test_where_a_key_belongs(find_problems: Find, override: str, works: str) -> 
 
 def test_a_key_that_resembles_nothing_lists_those_that_exist(find_problems: Find) -> None:
     (problem,) = find_problems("coordination.gang.zebra=1").values()
-    assert problem.works == "the keys of coordination.gang are timeout"
+    assert (
+        problem.works == "the keys of coordination.gang are timeout, attempts, placement, topology"
+    )
 
 
 def test_a_key_of_another_kind(find_problems: Find) -> None:

@@ -6,10 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plan import BatchShape, Mesh, Plan, batch_shape, legal_workers, mesh_for
+from orchestrator.plan import (
+    BatchShape,
+    Mesh,
+    Plan,
+    batch_shape,
+    legal_workers,
+    mesh_for,
+    micro_batches,
+)
 from orchestrator.plan.microbatches import MICRO_BATCHES_PER_RANK, can_cut, idle_share
 from orchestrator.plan.model import Model
 from orchestrator.plan.pipelining import microbatch_problem
+from orchestrator.plan.refusal import Refusal
 from orchestrator.plan.sizes import why_not
 
 pytestmark = pytest.mark.unit
@@ -29,7 +38,7 @@ def plan_of(workers: object, batch: int, micro: object = "auto", **model: object
     )
 
 
-plans = st.builds(
+pipelines = st.builds(
     lambda low, more, batch, micro, pipeline, virtual, schedule: plan_of(
         [low, low + more],
         batch,
@@ -46,6 +55,20 @@ plans = st.builds(
     st.integers(1, 3),
     st.sampled_from(SCHEDULES),
 )
+plans = pipelines | st.builds(
+    lambda low, more, batch, micro: plan_of([low, low + more], batch, micro),
+    st.integers(1, 8),
+    st.integers(0, 8),
+    st.integers(1, 96),
+    st.one_of(st.just("auto"), st.integers(1, 6)),
+)
+
+
+@st.composite
+def capped(draw: st.DrawFn) -> tuple[Plan, int, int]:
+    """A plan, one of its legal counts, and a cap for its micro-batches."""
+    plan = draw(plans.filter(lambda plan: bool(legal_workers(plan))))
+    return plan, draw(st.sampled_from(legal_workers(plan))), draw(st.integers(1, 100))
 
 
 def problem_with(plan: Plan, micro_batches: int) -> str | None:
@@ -55,7 +78,7 @@ def problem_with(plan: Plan, micro_batches: int) -> str | None:
     )
 
 
-@given(plans)
+@given(pipelines)
 def test_the_schedule_can_run_what_every_legal_count_gives_it(plan: Plan) -> None:
     for workers in legal_workers(plan):
         shape = batch_shape(plan, workers)
@@ -64,14 +87,14 @@ def test_the_schedule_can_run_what_every_legal_count_gives_it(plan: Plan) -> Non
         assert problem_with(plan, shape.accumulation) is None
 
 
-@given(plans)
+@given(pipelines)
 def test_a_count_is_legal_exactly_where_nothing_speaks_against_it(plan: Plan) -> None:
     span = plan.training.workers
     legal = tuple(k for k in range(span.min, span.max + 1) if why_not(plan, k) is None)
     assert legal_workers(plan) == legal
 
 
-@given(plans)
+@given(pipelines)
 def test_auto_fills_the_pipeline_where_the_share_allows_it(plan: Plan) -> None:
     legal = legal_workers(plan)
     if not legal or plan.training.micro_batch != "auto":
@@ -88,7 +111,7 @@ def test_auto_fills_the_pipeline_where_the_share_allows_it(plan: Plan) -> None:
     assert shape.accumulation <= shape.per_worker
 
 
-@given(plans)
+@given(pipelines)
 def test_auto_takes_no_more_memory_at_fewer_workers_if_the_schedule_lets_it(plan: Plan) -> None:
     legal = legal_workers(plan)
     if not legal or plan.training.micro_batch != "auto":
@@ -104,7 +127,7 @@ def test_auto_takes_no_more_memory_at_fewer_workers_if_the_schedule_lets_it(plan
         assert shape.micro_batch <= most or smaller == []
 
 
-@given(plans)
+@given(pipelines)
 def test_every_way_out_of_a_problem_with_micro_batches_is_one(plan: Plan) -> None:
     span = plan.training.workers
     for workers in range(span.min, span.max + 1):
@@ -176,3 +199,45 @@ def test_the_time_that_a_rank_waits(schedule: str, micro_batches: int, share: fl
 
 def test_without_a_pipeline_any_share_can_be_cut() -> None:
     assert can_cut(Model(), Mesh(), 1)
+
+
+@given(capped())
+def test_a_cap_leaves_the_global_batch_and_is_kept(case: tuple[Plan, int, int]) -> None:
+    plan, workers, cap = case
+    sizes = micro_batches(plan, workers)
+    whole = batch_shape(plan, workers)
+    assert sizes[0] == whole.micro_batch
+    assert sorted(set(sizes), reverse=True) == list(sizes)
+    allowed = [size for size in sizes if size <= cap]
+    if not allowed:
+        with pytest.raises(Refusal, match=f"as small as {cap}"):
+            batch_shape(plan, workers, cap)
+        return
+    shape = batch_shape(plan, workers, cap)
+    assert shape.micro_batch == allowed[0]
+    assert shape.micro_batch * shape.accumulation == shape.per_worker == whole.per_worker
+
+
+@given(capped())
+def test_no_legal_size_is_left_out(case: tuple[Plan, int, int]) -> None:
+    plan, workers, _ = case
+    whole = batch_shape(plan, workers)
+    legal = [
+        size
+        for size in range(whole.micro_batch, 0, -1)
+        if whole.per_worker % size == 0 and problem_with(plan, whole.per_worker // size) is None
+    ]
+    assert list(micro_batches(plan, workers)) == legal
+
+
+def test_smaller_micro_batches_by_hand() -> None:
+    assert micro_batches(plan_of([1, 4], 24), 2) == (6, 4, 3, 2, 1)
+    assert batch_shape(plan_of([1, 4], 24), 2, 5) == BatchShape(12, 4, 3)
+    assert micro_batches(plan_of(4, 24, 3), 4) == (3, 2, 1)
+    rounds = plan_of(2, 15, pipeline=2, pipeline_schedule="interleaved-1f1b")
+    assert micro_batches(rounds, 2) == (5,)
+    with pytest.raises(Refusal) as caught:
+        batch_shape(rounds, 2, 3)
+    assert caught.value.works == "a cap of 5"
+    with pytest.raises(Refusal, match="cannot be shared evenly"):
+        micro_batches(plan_of(3, 32), 3)

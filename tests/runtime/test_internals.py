@@ -41,6 +41,10 @@ def test_workers_know_their_node_and_carry_a_rank_that_can_be_changed() -> None:
     from ray.train.v2._internal.execution.worker_group import WorkerGroup
     from ray.train.v2._internal.execution.worker_group.worker import ActorMetadata, Worker
 
+    from orchestrator.coordinator.assign import assign
+    from orchestrator.coordinator.assignment import Assignment
+    from orchestrator.coordinator.gang import Gang
+    from orchestrator.coordinator.node import Node
     from orchestrator.plan.mesh import Mesh
     from orchestrator.runtime.internals import _seated
 
@@ -50,7 +54,12 @@ def test_workers_know_their_node_and_carry_a_rank_that_can_be_changed() -> None:
         worker = Worker(actor=None, metadata=metadata, resources={})
         worker.distributed_context = DistributedContext(index, 4, index % 2, 2, index // 2)
         workers.append(worker)
-    seated = _seated(workers, Mesh(replicate=2, pipeline=2))
+    mesh = Mesh(replicate=2, pipeline=2)
+    nodes = [Node("a", {"CPU": 2}), Node("b", {"CPU": 2})]
+    gang = Gang(tuple({"CPU": 1.0} for _ in range(4)), training=(0, 1, 2, 3))
+    assignment = assign(gang, mesh, nodes)
+    assert isinstance(assignment, Assignment)
+    seated = _seated(workers, assignment)
     assert [worker.distributed_context.world_rank for worker in seated] == [0, 1, 2, 3]
     # replicas 0 and 1 are ranks (0, 2) and (1, 3): each pair shares a node
     assert [worker.metadata.node_id for worker in seated] == ["a", "b", "a", "b"]
@@ -123,3 +132,21 @@ def test_ray_data_takes_a_scheduling_strategy() -> None:
     assert "scheduling_strategy" in fields
     assert "scheduling_strategy_large_args" in fields
     assert "preserve_order" in inspect.getsource(type(DataContext().execution_options))
+
+
+def test_ray_says_what_is_free_what_drains_and_where_actors_are() -> None:
+    import ray._private.state as state
+    from ray.train.v2._internal.execution import preemption
+
+    assert callable(state.available_resources_per_node)
+    assert "get_draining_nodes" in inspect.getsource(preemption._get_draining_nodes)
+    described = inspect.getsource(type(state.state)._gen_actor_info)
+    for field in ('"Name"', '"State"', '"Address"', '"NodeID"'):
+        assert field in described
+
+
+def test_serve_names_its_replicas_after_their_application() -> None:
+    from ray.serve._private.common import DeploymentID, ReplicaID
+
+    replica = ReplicaID("x1", DeploymentID(name="model", app_name="digits"))
+    assert replica.to_full_id_str().startswith("SERVE_REPLICA::digits#")

@@ -18,7 +18,9 @@ from orchestrator.parallel.channel import EvalRecord
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.parallel.upkeep import damage_of, list_checkpoints
 from orchestrator.runtime.channel import ActorChannel
-from orchestrator.runtime.coordinator import Coordinator, Directive, RunRef
+from orchestrator.runtime.coordinator import Coordinator
+from orchestrator.runtime.messages import Directive, RunRef
+from orchestrator.runtime.watch import Watch
 from orchestrator.storage import Storage
 from tests.observe.past_run import POLICY, STORE
 
@@ -58,8 +60,8 @@ class Opened:
 
 @pytest.fixture
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    # Its watch would ask Ray for the reservation of a driver that is silent for long.
-    monkeypatch.setattr(Coordinator, "_watch", lambda _self: None)
+    # Its watch would ask Ray which nodes are drained.
+    monkeypatch.setattr(Watch, "start", lambda _self: None)
     return Opened(tmp_path)
 
 
@@ -238,3 +240,36 @@ def test_a_flush_has_a_deadline(
     with pytest.raises(DeadlineExceeded, match=r"1 records did not reach the coordinator"):
         channel.saving()
     wire.failures.clear()
+
+
+def test_what_steps_took_goes_with_the_next_report_and_is_not_kept(
+    channel: ActorChannel, wire: Wire
+) -> None:
+    """It is of use at once or not at all: what was not sent must not pile up, nor hold up a
+    commit."""
+    put(channel, 1)
+    channel.worked(7, 1.0, 0.5, 0.1)
+    wire.failures = [ray.exceptions.RaySystemError("the connection was reset")]
+    with pytest.raises(ray.exceptions.RaySystemError):
+        channel._send()
+    channel.worked(8, 1.0, None, 0.0)
+    channel._send()
+    assert wire.calls == [[1, 8]]
+    for step in range(10_000):
+        channel.worked(step, 1.0, 0.5, 0.0)
+    channel._send()
+    assert len(wire.calls[1]) < 1000
+    assert wire.calls[1][-1] == 9999
+
+
+def test_an_order_to_leave_is_heard_until_it_is_taken_back(
+    channel: ActorChannel, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not channel.leave_at_checkpoint()
+    for wanted in (True, False):
+        monkeypatch.setattr(
+            wire, "call", lambda *_, wanted=wanted: Directive(leave_at_checkpoint=wanted)
+        )
+        channel._send()
+        assert channel.leave_at_checkpoint() is wanted
+        assert not channel.stop_requested()

@@ -1,0 +1,122 @@
+"""How much of a step was this worker's own work, and how much did it wait for the others?
+
+All workers end a step together, so that the time of a step says nothing of who was slow. What tells
+is how long each had something to do. Linux counts, to the nanosecond, how long a thread has run and
+how long it could have run, had it been let (another process had the processor, or a cgroup's quota
+was used up): that is own work. Asleep, it waits for other workers, or for something of its own: a
+lock, a disk, the Job's own call to somewhere. A thread looks now and then at where the sleeper
+is. On an accelerator, whose work goes on without the thread, and where the system does not count
+so, nothing is said.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from orchestrator.parallel.watchdog import is_waiting
+
+_OFTEN_SECONDS, _SELDOM_SECONDS = 0.02, 0.1
+"""From one look to the next while the thread sleeps now and then, and while it hardly does: looking
+takes 0.03 ms of a processor, which only who sleeps has to spare."""
+_HELD_SECONDS = 0.5
+"""A process in which nobody looked for so long was held as a whole: stopped, frozen, or starved."""
+_NAP_SHARE = 0.1
+"""One that has slept for less is not looked at."""
+_NANOSECONDS = 1e9
+
+
+class Busy:
+    """Counts own work of the thread that makes it, between ``begin`` and ``end``.
+
+    Nothing is counted outside of ``with``. What it cannot see: the share of other threads of the
+    same operation (``training.threads``), which is much the same on all workers.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._thread_id = threading.get_ident()
+        self._on_cpu = device == "cpu"
+        self._counter: int | None = None
+        self._lock = threading.Lock()
+        self._inside = False
+        self._at = self._ran = self._seconds = 0.0
+        self._closing = False
+        self._thread = threading.Thread(target=self._look_on, name="axis-busy", daemon=True)
+
+    def begin(self) -> None:
+        """From here on."""
+        if self._counter is None:
+            return
+        with self._lock:
+            self._at, self._ran = time.monotonic(), _runnable_seconds(self._counter)
+            self._seconds, self._inside = 0.0, True
+
+    def end(self) -> float | None:
+        """Seconds of own work since ``begin``; ``None`` where nobody can tell."""
+        if self._counter is None:
+            return None
+        with self._lock:
+            self._count(looking=False)
+            self._inside = False
+            return self._seconds
+
+    def __enter__(self) -> Self:
+        self._counter = _open_counter() if self._on_cpu else None
+        if self._counter is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Count no more."""
+        self._closing = True
+        if self._counter is not None:
+            self._thread.join()
+            os.close(self._counter)
+            self._counter = None
+
+    def _look_on(self) -> None:
+        pause_seconds = _OFTEN_SECONDS
+        while not self._closing:
+            time.sleep(pause_seconds)
+            with self._lock:
+                slept = self._inside and self._count(looking=True)
+            pause_seconds = _OFTEN_SECONDS if slept else _SELDOM_SECONDS
+
+    def _count(self, looking: bool) -> bool:
+        """Add what came since the last time; whether the thread slept for some of it."""
+        assert self._counter is not None
+        now, ran = time.monotonic(), _runnable_seconds(self._counter)
+        passed, runnable = now - self._at, min(now - self._at, ran - self._ran)
+        own, slept = passed > _HELD_SECONDS, passed - runnable > _NAP_SHARE * passed
+        if looking and slept and not own:
+            own = not is_waiting(sys._current_frames().get(self._thread_id))
+        self._seconds += passed if own else runnable
+        self._at, self._ran = now, ran
+        return slept
+
+
+def _open_counter() -> int | None:
+    """The file that counts for this thread; ``None`` where there is none, or it counts nothing."""
+    try:
+        counter = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+    except OSError:
+        return None
+    if _runnable_seconds(counter) > 0:
+        return counter
+    os.close(counter)
+    return None
+
+
+def _runnable_seconds(counter: int) -> float:
+    """Seconds that the thread has run, or stood in line to run (Linux, sched-stats.rst)."""
+    ran, stood, *_ = os.pread(counter, 64, 0).split()
+    return (int(ran) + int(stood)) / _NANOSECONDS

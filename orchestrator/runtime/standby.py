@@ -1,0 +1,136 @@
+"""Which processes are up before they are needed, so that a restart does not wait for imports?
+
+For each worker of the group one that has imported everything and waits, on the same node, and one
+controller. They occupy no resources but memory. On nodes with GPUs there are none: a process gets
+its devices when it is started inside a bundle, and not later.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from orchestrator.coordinator.assignment import Assignment
+from orchestrator.plan.plan import Plan
+from orchestrator.runtime.internals import spare_controller, standby_worker
+
+SETTLED_SECONDS = 10.0
+"""A group steps for so long before standbys are started, which costs some seconds of a core."""
+
+_ALIVE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What a group may use: workers by node, and a controller."""
+
+    workers: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    controller: Any = None
+
+    def kill(self) -> None:
+        """End those that are still there."""
+        _kill([actor for actors in self.workers.values() for actor in actors])
+
+
+@dataclass
+class _Standby:
+    actor: Any
+    ready: Any
+
+
+class Standbys:
+    """The standbys of one run, kept by its driver and ending with it."""
+
+    def __init__(self, plan: Plan, env_vars: dict[str, str]) -> None:
+        self._plan, self._env_vars = plan, env_vars
+        self._by_node: dict[str, list[_Standby]] = {}
+        self._controller: Any = None
+        self._settled_at: float | None = None
+        self._lock = threading.Lock()
+        self.wanted = plan.coordination.standby and not plan.training.resources.gpu
+
+    def tend(self, nodes: Sequence[str]) -> None:
+        """See to it that each worker, of which ``nodes`` has the nodes, has one beside it; called
+        again and again while the group steps."""
+        now = time.monotonic()
+        self._settled_at = self._settled_at or now
+        if not self.wanted or now - self._settled_at < SETTLED_SECONDS:
+            return
+        with self._lock:
+            if self._controller is None:
+                self._controller = spare_controller()
+            for node, count in Counter(nodes).items():
+                beside = self._by_node.setdefault(node, [])
+                while len(beside) < count:
+                    actor = standby_worker(node, self._env_vars)
+                    ready = actor.execute.remote(_import_all, self._plan.job, str(Path.cwd()))
+                    beside.append(_Standby(actor, ready))
+
+    def take(self, assignment: Assignment) -> Warm:
+        """Those that are up and lie where the group will; they are not kept here any longer."""
+        with self._lock:
+            self._settled_at = None
+            controller, self._controller = self._controller, None
+            found: dict[str, tuple[Any, ...]] = {}
+            for node, count in Counter(assignment.nodes_by_rank).items():
+                alive, importing = _sorted(self._by_node.get(node, []))
+                self._by_node[node] = [*alive[count:], *importing]
+                found[node] = tuple(each.actor for each in alive[:count])
+            return Warm(found, controller)
+
+    def close(self) -> None:
+        """End all that nobody has taken."""
+        with self._lock:
+            _kill([each.actor for beside in self._by_node.values() for each in beside])
+            _kill([self._controller] if self._controller is not None else [])
+            self._by_node, self._controller = {}, None
+
+
+def _sorted(standbys: list[_Standby]) -> tuple[list[_Standby], list[_Standby]]:
+    """Those that have imported everything and still answer, and those that are at it; those that
+    are gone are in neither."""
+    done = _ready([each.ready for each in standbys], 0.0)
+    up = [each for each in standbys if each.ready in done]
+    pings = {each.actor.get_metadata.remote(): each for each in up}
+    answered = _ready(list(pings), _ALIVE_SECONDS)
+    alive = [pings[ping] for ping in answered if _succeeded(ping)]
+    return alive, [each for each in standbys if each.ready not in done]
+
+
+def _ready(calls: list[Any], timeout_seconds: float) -> list[Any]:
+    if not calls:
+        return []
+    found: list[Any] = ray.wait(calls, num_returns=len(calls), timeout=timeout_seconds)[0]
+    return found
+
+
+def _succeeded(call: Any) -> bool:
+    with suppress(ray.exceptions.RayError):
+        ray.get(call)
+        return True
+    return False
+
+
+def _kill(actors: list[Any]) -> None:
+    for actor in actors:
+        with suppress(ray.exceptions.RayError):
+            ray.kill(actor, no_restart=True)
+
+
+def _import_all(job: str, working_directory: str) -> None:
+    """What a worker imports, the Job's module too; runs in the standby."""
+    from orchestrator.job_import import add_working_directory, import_target
+    from orchestrator.runtime.prewarm import import_training
+
+    if Path(working_directory).is_dir():
+        add_working_directory(working_directory)
+    import_training()
+    import_target(job, "job")
