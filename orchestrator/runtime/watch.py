@@ -63,7 +63,7 @@ class Watch:
                 try:
                     self._look(book, going, slow)
                 except Exception as error:  # a run whose storage fails must not blind the others
-                    book.records.append({"kind": "watch", "text": f"{book.ref.name}: {error}"})
+                    self._say(book, f"{type(error).__name__}: {error}")
 
     def _going(self, books: list[Book]) -> Mapping[str, float]:
         held = any(book.state.gang == "held" for book in books)
@@ -150,4 +150,7 @@ class Watch:
                 self.probes.ask(node, 5.0)
 
     def _say(self, book: Book, text: str) -> None:
-        book.records.append({"kind": "watch", "text": text})
+        """One line for the person; what goes on being so is said once."""
+        record = {"kind": "watch", "text": text}
+        if record not in book.records[-1:]:
+            book.records.append(record)

@@ -61,6 +61,7 @@ def test_a_lost_node_leaves_a_smaller_mesh_and_the_same_losses(axis: Axis) -> No
     assert_undisturbed(axis, steps)
 
 
+@pytest.mark.slow
 def test_a_drained_node_costs_no_step(axis: Axis) -> None:
     """Its workers leave with a checkpoint before it goes, and the others go on."""
     steps = 400
@@ -84,6 +85,7 @@ def test_a_drained_node_costs_no_step(axis: Axis) -> None:
     assert_undisturbed(axis, steps)
 
 
+@pytest.mark.slow
 def test_a_run_grows_onto_a_node_that_is_added(axis: Axis) -> None:
     steps = 1500
     with raylets(num_cpus=2) as cluster:

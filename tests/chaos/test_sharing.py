@@ -9,7 +9,7 @@ import pytest
 from tests.axis_command import Axis, wait_until
 from tests.chaos.several_raylets import Raylets, raylets
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def start(axis: Axis, cluster: Raylets, name: str, *more: str) -> Any:
