@@ -17,6 +17,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "AXIS_TEST_MARK"
 
+PATIENCE_SECONDS = 240.0
+"""What a command or a step may take before a test gives up, on a machine with much else to do."""
+
 
 class Axis:
     """The command line, run from a working directory with a storage of its own."""
@@ -41,12 +44,12 @@ class Axis:
         self.started.append(process)
         return process
 
-    def finish(self, process: subprocess.Popen[str], timeout: float = 120) -> Finished:
+    def finish(self, process: subprocess.Popen[str], timeout: float = PATIENCE_SECONDS) -> Finished:
         """Wait for a command and collect what it printed."""
         out, err = process.communicate(timeout=timeout)
         return Finished(process.returncode, out, err)
 
-    def __call__(self, *arguments: str, timeout: float = 120) -> Finished:
+    def __call__(self, *arguments: str, timeout: float = PATIENCE_SECONDS) -> Finished:
         """Run a command to its end."""
         return self.finish(self.start(*arguments), timeout)
 
@@ -67,7 +70,7 @@ class Axis:
             found += [json.loads(line)["event"] for line in path.read_text().splitlines()]
         return [event for event in found if kind is None or event["kind"] == kind]
 
-    def await_step(self, run: str, step: int, timeout: float = 90) -> None:
+    def await_step(self, run: str, step: int, timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until a run has reported so many steps."""
 
         process = self.started[-1]

@@ -16,7 +16,7 @@ from ray.exceptions import (
 
 from orchestrator.coordinator.policy import Cause
 from orchestrator.errors import AxisError
-from orchestrator.runtime.internals import worker_exceptions
+from orchestrator.runtime.internals.train import worker_exceptions
 from orchestrator.runtime.worker import UserCodeError, WorkerMemoryError
 
 

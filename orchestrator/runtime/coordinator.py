@@ -49,7 +49,7 @@ from orchestrator.runtime import gang as gangs
 from orchestrator.runtime.books import Book
 from orchestrator.runtime.cluster import live_nodes
 from orchestrator.runtime.ears import Ears, is_for_ears
-from orchestrator.runtime.internals import draining_nodes, free_by_node
+from orchestrator.runtime.internals.state import draining_nodes, free_by_node
 from orchestrator.runtime.memory import KillCount
 from orchestrator.runtime.messages import Directive, Pulse, Reply, RunRef
 from orchestrator.runtime.placement import adopted, why_these

@@ -187,6 +187,7 @@ class Driver:
         if reservation is None:
             self._fail(1, "the reservation was gone before data tasks started")
             return
+        self._standbys.start_early(reservation)
         self._sharding = Sharding(
             self._plan,
             Storage.open(self._base_uri),
@@ -221,6 +222,7 @@ class Driver:
         if reservation is None or self.state.store is None:
             self._fail(1, "the reservation or the sample store was gone before training started")
             return
+        self._standbys.start_early(reservation)
         self._training = Training(
             self._plan,
             self._ref,

@@ -19,7 +19,7 @@ from orchestrator.errors import AxisError, DeadlineExceeded
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.cluster import NAMESPACE
 from orchestrator.runtime.coordinator import COORDINATOR, Coordinator
-from orchestrator.runtime.internals import HEAD_NODE_RESOURCE
+from orchestrator.runtime.internals.state import HEAD_NODE_RESOURCE
 from orchestrator.runtime.messages import Pulse, Reply, RunRef
 
 CALL_TIMEOUT_SECONDS = 60.0

@@ -105,7 +105,7 @@ def _drive(
     # Imported here: they import ray, which must find the environment prepared.
     from orchestrator.runtime.driver import Driver
     from orchestrator.runtime.handle import CoordinatorHandle, start_coordinator
-    from orchestrator.runtime.internals import redirect_messages
+    from orchestrator.runtime.internals.state import redirect_messages
     from orchestrator.runtime.messages import RunRef
 
     redirect_messages(display.log)

@@ -19,7 +19,7 @@ from orchestrator.plan.inference import Inference
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.resources import Resources
 from orchestrator.runtime import health
-from orchestrator.runtime.internals import replicas_of
+from orchestrator.runtime.internals.state import replicas_of
 from orchestrator.runtime.replica import CHECKPOINT_HEADER, Charge, Replica
 
 _POLL_SECONDS = 0.1
@@ -169,6 +169,8 @@ def _actor_options(resources: Resources) -> dict[str, Any]:
         options["memory"] = resources.memory
     if resources.custom:
         options["resources"] = dict(resources.custom)
+    if resources.label_selector:
+        options["label_selector"] = dict(resources.label_selector)
     return options
 
 

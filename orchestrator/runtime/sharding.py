@@ -39,7 +39,7 @@ from orchestrator.plan.data import PythonSource, Source
 from orchestrator.plan.dump import plan_hash
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.data_task import Errand, UserError
-from orchestrator.runtime.internals import blocks_of, data_context, is_materialized
+from orchestrator.runtime.internals.data import blocks_of, data_context, is_materialized
 from orchestrator.storage import Storage, redact_uri
 
 _NAMED_BAD_FILES = 20

@@ -1,8 +1,9 @@
-"""Which processes are up before they are needed, so that a restart does not wait for imports?
+"""Which processes are up before they are needed, so that nothing waits for imports?
 
-For each worker of the group one that has imported everything and waits, on the same node, and one
-controller. They occupy no resources but memory. On nodes with GPUs there are none: a process gets
-its devices when it is started inside a bundle, and not later.
+The workers of a group and their controller are started as soon as its place is known, while
+samples are still being prepared. Once a group steps, a standby for each worker waits on the same
+node, for the group after it. They occupy no resources but memory. On nodes with GPUs there are
+none: a process gets its devices when it is started inside a bundle, and not later.
 """
 
 from __future__ import annotations
@@ -17,10 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.placement_group import PlacementGroup
 
 from orchestrator.coordinator.assignment import Assignment
 from orchestrator.plan.plan import Plan
-from orchestrator.runtime.internals import spare_controller, standby_worker
+from orchestrator.runtime.internals.train import (
+    inside_bundle,
+    on_node,
+    spare_controller,
+    standby_worker,
+)
 
 SETTLED_SECONDS = 10.0
 """A group steps for so long before standbys are started, which costs some seconds of a core."""
@@ -55,36 +62,56 @@ class Standbys:
         self._controller: Any = None
         self._settled_at: float | None = None
         self._lock = threading.Lock()
-        self.wanted = plan.coordination.standby and not plan.training.resources.gpu
+        self._possible = not plan.training.resources.gpu
+        self._wanted = plan.coordination.standby and self._possible
+
+    def start_early(self, reservation: tuple[Assignment, PlacementGroup]) -> None:
+        """Start what the group needs, inside its bundles, before it is time to train."""
+        if not self._possible:
+            return
+        assignment, group = reservation
+        with self._lock:
+            self._need_controller()
+            for rank, node in enumerate(assignment.nodes_by_rank):
+                beside = self._by_node.setdefault(node, [])
+                if len(beside) < assignment.nodes_by_rank[: rank + 1].count(node):
+                    bundle = assignment.gang.training[rank]
+                    beside.append(self._standby(inside_bundle(group, bundle)))
 
     def tend(self, nodes: Sequence[str]) -> None:
         """See to it that each worker, of which ``nodes`` has the nodes, has one beside it; called
         again and again while the group steps."""
         now = time.monotonic()
         self._settled_at = self._settled_at or now
-        if not self.wanted or now - self._settled_at < SETTLED_SECONDS:
+        if not self._wanted or now - self._settled_at < SETTLED_SECONDS:
             return
         with self._lock:
-            if self._controller is None:
-                self._controller = spare_controller()
+            self._need_controller()
             for node, count in Counter(nodes).items():
                 beside = self._by_node.setdefault(node, [])
                 while len(beside) < count:
-                    actor = standby_worker(node, self._env_vars)
-                    ready = actor.execute.remote(_import_all, self._plan.job, str(Path.cwd()))
-                    beside.append(_Standby(actor, ready))
+                    beside.append(self._standby(on_node(node)))
 
     def take(self, assignment: Assignment) -> Warm:
-        """Those that are up and lie where the group will; they are not kept here any longer."""
+        """Those that lie where the group will, best those that are up already; they are not kept
+        here any longer."""
         with self._lock:
             self._settled_at = None
             controller, self._controller = self._controller, None
             found: dict[str, tuple[Any, ...]] = {}
             for node, count in Counter(assignment.nodes_by_rank).items():
-                alive, importing = _sorted(self._by_node.get(node, []))
-                self._by_node[node] = [*alive[count:], *importing]
-                found[node] = tuple(each.actor for each in alive[:count])
+                usable = _usable(self._by_node.get(node, []))
+                self._by_node[node] = usable[count:]
+                found[node] = tuple(each.actor for each in usable[:count])
             return Warm(found, controller)
+
+    def _need_controller(self) -> None:
+        if self._controller is None:
+            self._controller = spare_controller()
+
+    def _standby(self, where: dict[str, Any]) -> _Standby:
+        actor = standby_worker(where, self._env_vars)
+        return _Standby(actor, actor.execute.remote(_import_all, self._plan.job, str(Path.cwd())))
 
     def close(self) -> None:
         """End all that nobody has taken."""
@@ -94,15 +121,15 @@ class Standbys:
             self._by_node, self._controller = {}, None
 
 
-def _sorted(standbys: list[_Standby]) -> tuple[list[_Standby], list[_Standby]]:
-    """Those that have imported everything and still answer, and those that are at it; those that
-    are gone are in neither."""
+def _usable(standbys: list[_Standby]) -> list[_Standby]:
+    """Those that have imported everything and still answer, then those that are at it; not those
+    that are gone."""
     done = _ready([each.ready for each in standbys], 0.0)
     up = [each for each in standbys if each.ready in done]
     pings = {each.actor.get_metadata.remote(): each for each in up}
     answered = _ready(list(pings), _ALIVE_SECONDS)
     alive = [pings[ping] for ping in answered if _succeeded(ping)]
-    return alive, [each for each in standbys if each.ready not in done]
+    return [*alive, *(each for each in standbys if each.ready not in done)]
 
 
 def _ready(calls: list[Any], timeout_seconds: float) -> list[Any]:

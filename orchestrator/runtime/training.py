@@ -31,7 +31,7 @@ from orchestrator.plan.cadence import FailureHistory
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.causes import Loss, diagnose, killed_for_memory, lost_nodes
 from orchestrator.runtime.handle import CoordinatorHandle
-from orchestrator.runtime.internals import Reservation, fit_in_reservation
+from orchestrator.runtime.internals.train import Reservation, fit_in_reservation
 from orchestrator.runtime.memory import was_killed_for_memory
 from orchestrator.runtime.messages import RunRef
 from orchestrator.runtime.probe import is_there

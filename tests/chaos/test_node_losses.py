@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.axis_command import Axis, assert_exactly_once, wait_until
+from tests.axis_command import PATIENCE_SECONDS, Axis, assert_exactly_once, wait_until
 from tests.chaos.several_raylets import Raylets, raylets
 from tests.chaos.test_histories import BATCH, COMMON, NUM_TRAIN, assert_undisturbed
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(900)]
 
 SHARDED = ("training.workers=[2, 4]", "training.resources.cpu=1", "model.shard=2")
 
@@ -44,7 +44,7 @@ def test_a_lost_node_leaves_a_smaller_mesh_and_the_same_losses(axis: Axis) -> No
         process = start(axis, cluster, steps, *SHARDED)
         axis.await_step("digits", 70)
         victims = cluster.kill(lost)
-        done = axis.finish(process, timeout=200)
+        done = axis.finish(process)
     assert done.code == 0, done
     before = workers_of(axis, 1)
     assert len(before) == 4
@@ -74,7 +74,7 @@ def test_a_drained_node_costs_no_step(axis: Axis) -> None:
         drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
         drain += ["--deadline-remaining-seconds", "20"]
         subprocess.run(drain, check=True, capture_output=True, timeout=60)
-        done = axis.finish(process, timeout=200)
+        done = axis.finish(process)
     assert done.code == 0, done
     noticed = axis.events("digits", "drain-noticed")
     assert [event["nodes"] for event in noticed] == [[going.node_id]], "the fault fired"
@@ -92,8 +92,8 @@ def test_a_run_grows_onto_a_node_that_is_added(axis: Axis) -> None:
         process = start(axis, cluster, steps, *SHARDED, "coordination.regrow_after=2s")
         axis.await_step("digits", 70)
         cluster.add(num_cpus=2)
-        wait_until(lambda: placed_workers(axis) == [2, 4], 90, "the run to grow")
-        done = axis.finish(process, timeout=200)
+        wait_until(lambda: placed_workers(axis) == [2, 4], PATIENCE_SECONDS, "the run to grow")
+        done = axis.finish(process)
     assert done.code == 0, done
     taken = [r["step"] for r in axis.metrics("digits") if r["kind"] == "step"]
     assert sorted(taken) == list(range(1, steps + 1)), "it grew at a checkpoint, and lost nothing"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.axis_command import Axis, wait_until
+from tests.axis_command import PATIENCE_SECONDS, Axis, wait_until
 from tests.chaos.several_raylets import Raylets, raylets
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def start(axis: Axis, cluster: Raylets, name: str, *more: str) -> Any:
@@ -26,7 +26,7 @@ def workers_over_time(axis: Axis, run: str) -> list[int]:
 def test_of_two_runs_that_do_not_both_fit_one_waits_for_the_other(axis: Axis) -> None:
     with raylets(num_cpus=2) as cluster:
         processes = [start(axis, cluster, name, "training.steps=300") for name in ("one", "two")]
-        finished = [axis.finish(process, timeout=250) for process in processes]
+        finished = [axis.finish(process) for process in processes]
     assert [done.code for done in finished] == [0, 0], finished
     queued = [event for name in ("one", "two") for event in axis.events(name, "queued")]
     assert queued, "they met"
@@ -43,10 +43,12 @@ def test_a_run_of_higher_priority_has_an_elastic_one_make_room(axis: Axis) -> No
         axis.await_step("humble", 30)
         urgent = start(axis, cluster, "urgent", "training.steps=200", "training.workers=1",
                        "data.tasks=1", "coordination.priority=5")  # fmt: skip
-        done = axis.finish(urgent, timeout=200)
+        done = axis.finish(urgent)
         assert done.code == 0, done
-        wait_until(lambda: workers_over_time(axis, "humble")[-1] == 2, 90, "it to grow back")
-        done = axis.finish(humble, timeout=200)
+        wait_until(
+            lambda: workers_over_time(axis, "humble")[-1] == 2, PATIENCE_SECONDS, "it to grow back"
+        )
+        done = axis.finish(humble)
     assert done.code == 0, done
     assert workers_over_time(axis, "humble") == [2, 1, 2]
     assert axis.events("humble", "training-failed") == [], "it was not killed for it"

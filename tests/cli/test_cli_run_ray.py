@@ -9,7 +9,7 @@ import pytest
 
 from tests.axis_command import Axis
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 JOB = """\
 from orchestrator import Job

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from small_runs import DIGITS, Stores
 
-pytestmark = [pytest.mark.gloo, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.gloo, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -46,7 +46,7 @@ def test_workers_know_their_node_and_carry_a_rank_that_can_be_changed() -> None:
     from orchestrator.coordinator.gang import Gang
     from orchestrator.coordinator.node import Node
     from orchestrator.plan.mesh import Mesh
-    from orchestrator.runtime.internals import _seated
+    from orchestrator.runtime.internals.train import _seated
 
     workers = []
     for index, node in enumerate("aabb"):
@@ -108,7 +108,7 @@ def test_a_failed_group_tells_which_workers_failed() -> None:
     from ray.train import WorkerGroupError
 
     error = WorkerGroupError("boom", {1: ValueError("x")})
-    from orchestrator.runtime.internals import worker_exceptions
+    from orchestrator.runtime.internals.train import worker_exceptions
 
     assert str(worker_exceptions(error)[1]) == "x"
     assert worker_exceptions(RuntimeError("y")) == {}

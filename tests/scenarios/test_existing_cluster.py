@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.axis_command import Axis, wait_until
+from tests.axis_command import PATIENCE_SECONDS, Axis, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 DIGITS = "configs/digits.yaml"
 
@@ -46,7 +46,9 @@ def _assert_nothing_is_held() -> None:
 
     from orchestrator.runtime.cluster import NAMESPACE
 
-    wait_until(lambda: ray.available_resources().get("CPU") == 2.0, 20, "two free CPUs")
+    wait_until(
+        lambda: ray.available_resources().get("CPU") == 2.0, PATIENCE_SECONDS, "two free CPUs"
+    )
     groups = [g for g in placement_group_table().values() if g["state"] != "REMOVED"]
     assert groups == []
     named = ray.util.list_named_actors(all_namespaces=True)
@@ -118,4 +120,8 @@ def test_a_driver_that_vanishes_gives_its_reservation_back(axis: Axis, cluster: 
     axis.await_step("digits", 5)
     os.kill(running.pid, signal.SIGKILL)
     running.wait(timeout=10)
-    wait_until(lambda: ray.available_resources().get("CPU") == 2.0, 60, "the gang to be released")
+    wait_until(
+        lambda: ray.available_resources().get("CPU") == 2.0,
+        PATIENCE_SECONDS,
+        "the gang to be released",
+    )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.axis_command import Axis, wait_until
+from tests.axis_command import PATIENCE_SECONDS, Axis, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 SLOW_JOB = '''
 import time
@@ -42,12 +42,12 @@ def test_an_interrupt_does_not_wait_for_a_long_shard(axis: Axis, tmp_path: Path)
     command = ("run", "plan.yaml", f"storage={axis.storage}", "inference=null", "training.steps=3")
 
     running = axis.start(*command)
-    wait_until(lambda: (project / "sharding").exists(), 90, "the first data task")
+    wait_until(lambda: (project / "sharding").exists(), PATIENCE_SECONDS, "the first data task")
     os.kill(running.pid, signal.SIGINT)
     began = time.monotonic()
     stopped = axis.finish(running)
     assert stopped.code == 130, stopped
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 45
     assert not list((axis.storage / "_stores").glob("*/store.json"))
 
     (project / "hurry").touch()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.axis_command import ROOT, Axis
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def _blocks(language: str) -> list[str]:
@@ -26,6 +26,6 @@ def test_the_example_job_trains_and_answers(axis: Axis, tmp_path: Path, free_por
     (project / "wine.yaml").write_text(plan)
     axis.cwd = project
     port = f"inference.port={free_port}"
-    done = axis("run", "wine.yaml", f"storage={axis.storage}", port, timeout=200)
+    done = axis("run", "wine.yaml", f"storage={axis.storage}", port)
     assert done.code == 0, done
     assert axis.events("wine", "example-answered")[0]["answer"] == {"cultivar": 0}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.axis_command import Axis
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 TINY = (
     "options.layers=1",

@@ -1,28 +1,21 @@
-"""Which internals of Ray are touched? All of them are here, and nowhere else.
+"""How do Ray Train's workers come to lie in a reservation that somebody else owns?
 
-Ray Train creates a placement group of its own for its workers, outside any joint
-reservation. Seams of Ray 2.60 let ours be handed in: ``TrainController`` names its
-``worker_group_cls``, ``WorkerGroup._create_placement_group`` makes the group,
-``WorkerGroup._create_workers`` chooses bundles and gives out ranks, and
-``TorchTrainer._initialize_and_run_controller`` chooses the controller. Ray Data takes a
-scheduling strategy from its context. ``tests/runtime/test_internals.py`` fails loudly when
-any of them moves.
+Ray Train creates a placement group of its own for its workers, outside any joint reservation.
+Seams of Ray 2.60 let ours be handed in: ``TrainController`` names its ``worker_group_cls``,
+``WorkerGroup._create_placement_group`` makes the group, ``WorkerGroup._create_workers`` chooses
+bundles and gives out ranks, and ``TorchTrainer._initialize_and_run_controller`` chooses the
+controller.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
-import ray._private.state
-import ray._private.worker
-from ray.data import DataContext
-from ray.data.dataset import MaterializedDataset
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback, WorkingDirectorySetupCallback
@@ -45,20 +38,18 @@ from orchestrator.plan.selectors import NODE_ID
 RESERVATION = "axis_reservation"
 """The key under which ``train_loop_config`` carries the reservation to the worker group."""
 
-HEAD_NODE_RESOURCE = "node:__internal_head__"
-"""The resource that Ray puts on the head node alone."""
-
 WORKER_SETUP_HOOK = "orchestrator.runtime.prewarm.import_training"
 """Imported by each training worker at process start, where it overlaps with scheduling."""
 
-_STANDBY_SECONDS = 10.0
+_STANDBY_SECONDS = 60.0
+"""A worker that is still importing answers when it has."""
 
 
 @dataclass(frozen=True)
 class Reservation:
     """Bundles of a placement group that somebody else owns, and which rank is to lie where.
 
-    ``standbys`` are workers by their node, whose processes are up already.
+    ``standbys`` are workers by their node, whose processes were started before.
     """
 
     placement_group: PlacementGroup
@@ -116,17 +107,24 @@ class _GangWorkerGroup(WorkerGroup):  # type: ignore[misc]
 def _warm(
     reservation: Reservation, bundles: Sequence[int], resources: dict[str, float]
 ) -> dict[int, Worker]:
-    """Workers out of standbys, by their bundle; as many as there are on the bundle's node."""
+    """Workers out of standbys, by their bundle; as many as there are on the bundle's node. Those
+    that do not answer are left out."""
     left = {node: list(actors) for node, actors in reservation.standbys.items()}
     nodes = reservation.assignment.nodes
     taken = {bundle: left[nodes[bundle]].pop() for bundle in bundles if left.get(nodes[bundle])}
-    found = ray.get(
-        [actor.get_metadata.remote() for actor in taken.values()], timeout=_STANDBY_SECONDS
-    )
-    return {
-        bundle: Worker(actor, metadata, resources, placement_group_bundle_index=bundle)
-        for (bundle, actor), metadata in zip(taken.items(), found, strict=True)
-    }
+    asked = {actor.get_metadata.remote(): bundle for bundle, actor in taken.items()}
+    if not asked:
+        return {}
+    answered = ray.wait(list(asked), num_returns=len(asked), timeout=_STANDBY_SECONDS)[0]
+    workers = {}
+    for answer in answered:
+        with suppress(ray.exceptions.RayError):
+            bundle = asked[answer]
+            actor, metadata = taken[bundle], ray.get(answer)
+            workers[bundle] = Worker(
+                actor, metadata, resources, placement_group_bundle_index=bundle
+            )
+    return workers
 
 
 def _seated(workers: list[Any], assignment: Assignment) -> list[Any]:
@@ -232,105 +230,26 @@ def spare_controller() -> Any:
     return actor_class.remote(get_env_vars_to_propagate())
 
 
-def standby_worker(node: str, env_vars: dict[str, str]) -> Any:
-    """A worker of Ray Train on a node, that occupies nothing and waits for a group to belong to."""
+def standby_worker(where: Mapping[str, Any], env_vars: Mapping[str, str]) -> Any:
+    """A worker of Ray Train that occupies nothing and waits for a group to belong to; ``where`` is
+    ``on_node`` or ``inside_bundle``."""
     environment = _worker_environment({**get_env_vars_to_propagate(), **env_vars})
-    actor_class = ray.remote(num_cpus=0, runtime_env=environment, label_selector={NODE_ID: node})(
-        WorkerGroup._worker_cls
-    )
+    actor_class = ray.remote(num_cpus=0, runtime_env=environment, **where)(WorkerGroup._worker_cls)
     return actor_class.remote()
 
 
-def _worker_environment(env_vars: dict[str, str]) -> dict[str, Any]:
-    return {"worker_process_setup_hook": WORKER_SETUP_HOOK, "env_vars": env_vars}
+def on_node(node: str) -> dict[str, Any]:
+    """Options of an actor that is to lie on a node, whoever holds what there."""
+    return {"label_selector": {NODE_ID: node}}
 
 
-def data_context(placement_group: PlacementGroup) -> DataContext:
-    """A copy of Ray Data's context that keeps every task inside the reservation, in order,
-    and silent."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = DataContext.get_current().copy()
-    inside = PlacementGroupSchedulingStrategy(
-        placement_group, placement_group_capture_child_tasks=True
-    )
-    with warnings.catch_warnings():
-        # Deprecated in Ray 2.60 without a replacement that reaches every operator.
-        warnings.simplefilter("ignore")
-        context.scheduling_strategy = inside
-        context.scheduling_strategy_large_args = inside
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = True
-    return context
+def inside_bundle(group: PlacementGroup, bundle: int) -> dict[str, Any]:
+    """Options of an actor that is to lie in a bundle, and to end with its group."""
+    return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, bundle)}
 
 
-def free_by_node() -> dict[str, dict[str, float]]:
-    """What nobody holds of each node, in Ray's words; some tenths of a second old."""
-    reported = ray._private.state.available_resources_per_node()
-    return {
-        str(node): {
-            name: float(count)
-            for name, count in resources.items()
-            # Bundles show up as resources of their own, named after their placement group.
-            if "_group_" not in name and not name.startswith(("node:", "object_store_memory"))
-        }
-        for node, resources in reported.items()
-    }
-
-
-def draining_nodes() -> dict[str, float]:
-    """The nodes that Ray was told to drain, and at which second of the wall clock they go (0: it
-    was not said)."""
-    reported = ray._private.state.state.get_draining_nodes() or {}
-    return {str(node): deadline_ms / 1e3 for node, deadline_ms in reported.items()}
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """How many of Serve's replicas of an application have been asked for, and how many of them
-    have no place yet."""
-
-    num_asked: int
-    num_waiting: int
-
-
-def replicas_of(app: str) -> Replicas:
-    """What Ray knows of the replicas of an application, by the names that Serve gives them."""
-    table = ray._private.state.state.actor_table(None)
-    found = [
-        actor
-        for actor in table.values()
-        if str(actor["Name"]).startswith(f"SERVE_REPLICA::{app}#") and actor["State"] != "DEAD"
-    ]
-    # A node is named as soon as it has granted the place, before the process is up.
-    waiting = [actor for actor in found if not str(actor["Address"]["NodeID"]).strip("f")]
-    return Replicas(len(found), len(waiting))
-
-
-def redirect_messages(sink: Callable[[str], None]) -> None:
-    """Send what Ray prints on the driver's standard output about the cluster to ``sink``.
-
-    Ray prints such messages even with ``log_to_driver=False``; standard output is ours.
-    """
-
-    def take(data: dict[str, Any], ignore_prefix: bool = False) -> None:  # noqa: ARG001
-        sink(f"{data.get('pid', 'ray')}: " + "\n".join(map(str, data.get("lines", ()))))
-
-    ray._private.worker.print_to_stdstream = take
-
-
-def is_materialized(dataset: Any) -> bool:
-    """Whether a Ray Dataset holds its blocks already, so that reading it starts no task."""
-    return isinstance(dataset, MaterializedDataset)
-
-
-def blocks_of(dataset: Any) -> list[tuple[Any, int]]:
-    """The blocks of a materialized dataset in their order: object reference and rows."""
-    return [
-        (entry.ref, int(entry.metadata.num_rows or 0))
-        for bundle in dataset.iter_internal_ref_bundles()
-        for entry in bundle.blocks
-    ]
+def _worker_environment(env_vars: Mapping[str, str]) -> dict[str, Any]:
+    return {"worker_process_setup_hook": WORKER_SETUP_HOOK, "env_vars": dict(env_vars)}
 
 
 def worker_exceptions(error: BaseException) -> dict[int, BaseException]:
