@@ -29,9 +29,11 @@ run: $(VENV)/.run ## Shard, train and serve a small GPT on the standard library'
 	$(BIN)/axis run configs/gpt-stdlib.yaml
 
 test: $(VENV)/.test ## Run the tests (those marked slow are left out).
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not gloo and not ray'
+	@# Groups of processes and clusters fill the machine by themselves.
+	$(BIN)/python -m pytest -m 'not slow and (gloo or ray)'
 
-test-all: $(VENV)/.test ## Run all tests, the slow ones too.
+test-all: $(VENV)/.test ## Run all tests, the slow ones too (about an hour).
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.test ## Lint, format check and types.

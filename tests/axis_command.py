@@ -28,12 +28,13 @@ class Axis:
         self.storage = storage
         self.cwd = ROOT
         self.environment = {**os.environ, MARK: mark, "OMP_NUM_THREADS": "1"}
+        self.prefix: list[str] = []
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own, as a terminal would."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", *arguments],
+            [*self.prefix, sys.executable, "-m", "orchestrator.cli", *arguments],
             cwd=self.cwd,
             env=self.environment,
             stdout=subprocess.PIPE,

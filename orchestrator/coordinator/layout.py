@@ -129,7 +129,8 @@ def _around_workers(
 
 def _hardest_first(gang: Gang, mesh: Mesh | None, rooms: Rooms, tree: Tree) -> Layout | None:
     order = sorted(range(len(tree.order)), key=lambda node: tree.order[node])
-    found = first_fit(gang.counts, rooms, order)
+    # What ``preflight`` finds is found here too, so that no gang is let in that cannot be placed.
+    found = first_fit(gang.counts, rooms, order) or first_fit(gang.counts, rooms)
     if found is None:
         return None
     nodes = {

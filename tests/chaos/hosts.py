@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -116,16 +117,30 @@ class Lab:
         where = ["--head", f"--port={PORT}", "--include-dashboard=false"]
         if host is not self.head:
             where = [f"--address={self.address}"]
-        words = [*host.prefix, "ray", "start", *where, f"--node-ip-address={host.address}",
-                 f"--num-cpus={num_cpus}", "--object-store-memory=100000000",
-                 "--disable-usage-stats"]  # fmt: skip
+        ray_start = [sys.executable, "-m", "ray.scripts.scripts", "start", *where]
+        words = [*host.prefix, *ray_start, f"--node-ip-address={host.address}"]
+        words += [f"--num-cpus={num_cpus}", "--object-store-memory=100000000"]
         if host is self.head:
             words.append(f"--temp-dir={self._folder}")
         done = subprocess.run(
-            words, env={**os.environ, **self.environment, MARK: self._mark}, timeout=_READY_SECONDS,
+            words, env=self._environment(), timeout=_READY_SECONDS,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def node_id(self, host: Host) -> str:
+        """What Ray calls the host."""
+        found = "next(n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == sys.argv[2])"
+        code = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False); "
+        words = [*self.head.prefix, sys.executable, "-c", f"{code}print({found})"]
+        done = subprocess.run(
+            [*words, self.address, host.address], env=self._environment(), check=True,
+            capture_output=True, text=True, timeout=_READY_SECONDS,
+        )  # fmt: skip
+        return done.stdout.split()[-1]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment, MARK: self._mark}
 
     def tear_down(self) -> None:
         """End every process of the hosts, and take the namespaces down."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.axis_command import Axis, assert_exactly_once
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMON = (
     "configs/digits.yaml",

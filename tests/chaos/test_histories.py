@@ -76,6 +76,7 @@ def test_a_checkpoint_that_was_broken_off_does_not_exist(axis: Axis, tmp_path: P
     assert_undisturbed(axis, steps)
 
 
+@pytest.mark.slow
 def test_a_run_grows_onto_another_mesh(axis: Axis) -> None:
     """One worker, then two that each hold half of the parameters: one run."""
     for steps, more in (

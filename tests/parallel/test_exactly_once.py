@@ -33,6 +33,8 @@ from orchestrator.storage import Storage
 NewRun = Callable[[], str]
 
 NUM_SCHEDULES = 20
+NUM_QUICK = 5
+"""So many hold each kind of ending and each mesh once; the others are marked slow."""
 STEPS, BATCH = 24, 16
 PLAN = (
     "data.holdout=0.1",
@@ -57,7 +59,10 @@ MESHES: tuple[tuple[int, tuple[str, ...]], ...] = (
 SEEDS = (
     [int(os.environ["AXIS_SCHEDULE_SEED"])]
     if "AXIS_SCHEDULE_SEED" in os.environ
-    else list(range(NUM_SCHEDULES))
+    else [
+        seed if seed < NUM_QUICK else pytest.param(seed, marks=pytest.mark.slow)
+        for seed in range(NUM_SCHEDULES)
+    ]
 )
 
 

@@ -49,13 +49,21 @@ def mixture_alone(gang: Gang, stores: Stores, tmp_path_factory: pytest.TempPathF
     [
         (Mesh(replicate=4, expert=2), ()),
         (Mesh(replicate=2, shard=2, expert=2), ("model.activation_checkpoint=full",)),
-        (Mesh(shard=4, expert=4), ("model.activation_checkpoint=selective",)),
-        (Mesh(context=2, replicate=2, expert=2), ()),
-        (Mesh(context=2, shard=2, expert=4), ("model.activation_checkpoint=full",)),
+        pytest.param(
+            Mesh(shard=4, expert=4),
+            ("model.activation_checkpoint=selective",),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(Mesh(context=2, replicate=2, expert=2), (), marks=pytest.mark.slow),
+        pytest.param(
+            Mesh(context=2, shard=2, expert=4),
+            ("model.activation_checkpoint=full",),
+            marks=pytest.mark.slow,
+        ),
         (Mesh(tensor=2, shard=2, expert=2), ()),
-        (Mesh(tensor=2, context=2), ()),
+        pytest.param(Mesh(tensor=2, context=2), (), marks=pytest.mark.slow),
         (Mesh(pipeline=2, shard=2, expert=2), ()),
-        (Mesh(shard=4), ()),
+        pytest.param(Mesh(shard=4), (), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -76,8 +84,10 @@ def test_experts_on_a_mesh_follow_a_single_process(
     ("begun_on", "resumed_on"),
     [
         (Mesh(replicate=2, shard=2, expert=2), Mesh()),
-        (Mesh(replicate=4, expert=4), Mesh(tensor=2, context=2)),
-        (Mesh(shard=4), Mesh(tensor=2, shard=2, expert=2)),
+        pytest.param(
+            Mesh(replicate=4, expert=4), Mesh(tensor=2, context=2), marks=pytest.mark.slow
+        ),
+        pytest.param(Mesh(shard=4), Mesh(tensor=2, shard=2, expert=2), marks=pytest.mark.slow),
         (Mesh(pipeline=2, shard=2, expert=2), Mesh(context=2, replicate=2, expert=4)),
     ],
     ids=str,

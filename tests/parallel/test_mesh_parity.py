@@ -60,8 +60,18 @@ def test_every_mesh_follows_a_single_process(
 
 
 @pytest.mark.gloo
-@pytest.mark.parametrize("mode", ["selective", "full"])
-@pytest.mark.parametrize("of", [Mesh(shard=2), Mesh(tensor=2), Mesh(pipeline=2)], ids=str)
+@pytest.mark.parametrize(
+    ("of", "mode"),
+    [
+        (Mesh(shard=2), "full"),
+        (Mesh(tensor=2), "selective"),
+        (Mesh(pipeline=2), "full"),
+        pytest.param(Mesh(shard=2), "selective", marks=pytest.mark.slow),
+        pytest.param(Mesh(tensor=2), "full", marks=pytest.mark.slow),
+        pytest.param(Mesh(pipeline=2), "selective", marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_recomputing_activations_changes_nothing(
     gang8: Gang,
     stores: Stores,
@@ -76,7 +86,9 @@ def test_recomputing_activations_changes_nothing(
 
 
 @pytest.mark.gloo
-@pytest.mark.parametrize("of", [Mesh(shard=4), Mesh(tensor=2, pipeline=2)], ids=str)
+@pytest.mark.parametrize(
+    "of", [Mesh(shard=4), pytest.param(Mesh(tensor=2, pipeline=2), marks=pytest.mark.slow)], ids=str
+)
 def test_bf16_keeps_parameters_in_float32(
     gang8: Gang, stores: Stores, new_run: NewRun, alone: Outcome, of: Mesh
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.axis_command import PATIENCE_SECONDS, Axis, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SLOW_JOB = '''
 import time

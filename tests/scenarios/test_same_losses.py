@@ -6,7 +6,7 @@ import pytest
 
 from tests.axis_command import Axis
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 20
 
