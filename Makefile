@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help run test test-all check format install bench accuracy clean
+.PHONY: help run test test-all chaos check format install bench accuracy clean
 
 help: ## Show this help.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test: $(VENV)/.test ## Run the tests (those marked slow are left out).
 
 test-all: $(VENV)/.test ## Run all tests, the slow ones too (about an hour).
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/.test ## Inject random faults into one run for ten minutes.
+	$(BIN)/python -m tests.chaos.random_faults
 
 check: $(VENV)/.test ## Lint, format check and types.
 	$(BIN)/ruff check .

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from orchestrator.errors import StorageError
 from orchestrator.observe.display import Display, begun_text
 from orchestrator.storage import Storage
+
+_MOST_WAITING = 10_000
 
 
 class LoggedDisplay:
     """A display that also writes ``logs/attempt-0001/driver.log``.
 
-    Lines that come before the attempt has a number wait for it. Safe to use from several
-    threads.
+    Lines that come before the attempt has a number wait for it, as do those that storage refuses.
+    Safe to use from several threads.
     """
 
     def __init__(self, display: Display, run: Storage) -> None:
         self._display = display
         self._run = run
         self._path = ""
-        self._waiting: list[str] = []
+        self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)
         self._lock = threading.Lock()
 
     def number(self, attempt: int) -> None:
@@ -32,19 +36,27 @@ class LoggedDisplay:
             if path == self._path:
                 return
             self._path = path
-            if self._waiting:
-                self._run.append(path, "".join(self._waiting).encode())
-                self._waiting.clear()
+            self._write()
 
     def log(self, text: str) -> None:
         """Keep a line without showing it."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         line = "".join(f"{stamp} {part}\n" for part in text.splitlines())
         with self._lock:
+            self._waiting.append(line)
             if self._path:
-                self._run.append(self._path, line.encode())
-            else:
-                self._waiting.append(line)
+                self._write()
+
+    def _write(self) -> None:
+        """Append what waits. What storage refuses waits for the next line: a log must not end the
+        run that it tells of."""
+        if not self._waiting:
+            return
+        try:
+            self._run.append(self._path, "".join(self._waiting).encode())
+        except StorageError:
+            return
+        self._waiting.clear()
 
     def begin(self, phase: str, total: int = 0, unit: str = "", done: int = 0) -> None:
         """A phase begins."""

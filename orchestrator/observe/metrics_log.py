@@ -59,6 +59,13 @@ class MetricsLog:
             if len(self._lines) >= FLUSH_RECORDS or age_seconds >= FLUSH_SECONDS:
                 self._flush()
 
+    def extend(self, records: Iterable[Any]) -> None:
+        """Add records and write all there are. Raises ``StorageError``; they stay buffered then,
+        and must not be added again."""
+        with self._lock:
+            self._lines.extend(map(_encode, records))
+            self._flush()
+
     def flush(self) -> None:
         """Write what is buffered. Raises ``StorageError``; the records stay buffered then."""
         with self._lock:

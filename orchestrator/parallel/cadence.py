@@ -167,6 +167,10 @@ class TimedCadence:
             self._costs.append((self._under_way, write_seconds))
         self._under_way = None
 
+    def not_written(self) -> None:
+        """The checkpoint under way came to nothing; what it cost is no measure."""
+        self._under_way = None
+
     def restart(self) -> None:
         """State was taken back to a checkpoint: from here on there is work to save again."""
         self._last = self._clock()

@@ -19,8 +19,8 @@ def train(setup: TrainSetup, channel: Channel) -> TrainResult:
 
     Uses the process group that is there, or none. Whatever the Job raises comes out unchanged.
     Raises ``NotFinite`` where the plan's limit of steps without a finite loss is passed,
-    ``DamagedError``, ``StorageError`` or ``ResumeRefused`` where a checkpoint cannot be read or
-    written, and ``Fenced`` on every worker where the channel refuses a commit.
+    ``DamagedError``, ``StorageError`` or ``ResumeRefused`` where a checkpoint cannot be read or the
+    last one cannot be written, and ``Fenced`` on every worker where the channel refuses a commit.
     """
     worker = Worker(setup, channel)
     if worker.step >= setup.plan.training.steps:
@@ -39,7 +39,7 @@ def _train(worker: Worker) -> TrainResult:
         with worker.loader() as loader:
             stopped = _train_on(worker, loader)
         if stopped is not None:
-            worker.await_checkpoint()
+            worker.conclude()
             return worker.result(stopped)
         worker.roll_back()
 

@@ -6,14 +6,14 @@ When it does which is decided in ``loop``.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 import numpy as np
 import torch
 
-from orchestrator.errors import Problem, ResumeRefused, StorageError
+from orchestrator.errors import DamagedError, Problem, ResumeRefused, StorageError
 from orchestrator.feed.cursor import Order, share
 from orchestrator.feed.loader import Loader
 from orchestrator.feed.store import SampleStore
@@ -44,6 +44,9 @@ from orchestrator.plan.dump import plan_hash
 from orchestrator.plan.mesh import Mesh, batch_rank_of
 from orchestrator.plan.sizes import BatchShape, batch_shape, mesh_for
 
+LAST_WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0)
+"""How long after one another the last checkpoint is tried again."""
+
 
 class Worker:
     """The parts of one worker's training, built and, where asked, loaded."""
@@ -70,6 +73,9 @@ class Worker:
         self.engine = build_engine(self.laid, self.job, self.layout, self.plan, self.shape)
         self.optimizer = build_optimizer(self.laid.parts.parameters(), training.optimizer)
         self.step, self.metrics, self.last = 0, dict[str, float](), setup.resume
+        self._draft: CheckpointManifest | None = None
+        self._refusal: StorageError | None = None
+        """Why the newest draft came to nothing."""
         self.windows: Windows = NO_WINDOWS
         if setup.resume is not None:
             self._resume(setup.resume)
@@ -105,7 +111,7 @@ class Worker:
         )
         self.stepper.entered = self.watch.enter
         self.busy = Busy(self.world.device.type)
-        self.pace = Pace(channel, self._cadence())
+        self.pace = Pace(channel, self._cadence(), self.world.is_first)
 
     def _cadence(self) -> TimedCadence | None:
         """One clock says when ``every: auto`` is due: the first worker's."""
@@ -277,33 +283,68 @@ class Worker:
         self.watch.begin(f"the checkpoint after step {self.step}")
         self.checkpoint(evaluating)
         self.watch.rest()
-        self.pace.saved(self.step, time.perf_counter() - begun, self.saver.committed)
+        if self._refusal is None:
+            self.pace.saved(self.step, time.perf_counter() - begun, self.saver.committed)
 
     def checkpoint(self, evaluating: bool) -> None:
         """Take a checkpoint of the state as it is now; training may go on before it exists."""
         agree_on_buffers(self.laid.modules, self.layout)
         metrics = self.evaluate() if evaluating else {}
-        self.saver.begin(
-            CheckpointManifest(
-                step=self.step,
-                attempt=self.setup.attempt,
-                consumed=self._consumed(self.step),
-                skipped=self.windows.passed,
-                seed=self.plan.seed,
-                plan_hash=plan_hash(self.plan),
-                store_hash=self.store.manifest.content_hash,
-                mesh=asdict(self.mesh),
-                metrics=metrics,
-            )
+        self._draft = CheckpointManifest(
+            step=self.step,
+            attempt=self.setup.attempt,
+            consumed=self._consumed(self.step),
+            skipped=self.windows.passed,
+            seed=self.plan.seed,
+            plan_hash=plan_hash(self.plan),
+            store_hash=self.store.manifest.content_hash,
+            mesh=asdict(self.mesh),
+            metrics=metrics,
         )
+        self._begin(self._draft)
 
     def await_checkpoint(self) -> None:
-        """Return on all workers when the checkpoint under way exists; raises why it does not."""
+        """Return on all workers when the checkpoint under way exists or has come to nothing.
+
+        That storage cannot be written to is told and put up with: the one before is still there,
+        and the next may succeed. Raises on all workers whatever else went wrong.
+        """
         self.watch.begin(f"the end of a checkpoint under way at step {self.step}")
-        saved = self.saver.finish()
+        with self._putting_up():
+            self.saver.finish()
         self.watch.rest()
-        if saved is not None:
-            self.last, self.metrics = saved.folder, dict(saved.metrics)
+        if self.saver.saved is not None:
+            self.last, self.metrics = self.saver.saved.folder, dict(self.saver.saved.metrics)
+
+    def conclude(self) -> None:
+        """Return when the last checkpoint exists: training is over, and no later one makes up for
+        it. Storage is asked again for a minute; then raises what it said last."""
+        for wait_seconds in LAST_WAITS_SECONDS:
+            self.await_checkpoint()
+            if self._refusal is None or self._draft is None:
+                return
+            time.sleep(wait_seconds)
+            self._begin(self._draft)
+        self.await_checkpoint()
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _begin(self, draft: CheckpointManifest) -> None:
+        self._refusal = None
+        with self._putting_up():
+            self.saver.begin(draft)
+
+    @contextmanager
+    def _putting_up(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedError:
+            raise
+        except StorageError as error:
+            self._refusal = error
+            self.pace.not_written()
+            text = f"a checkpoint could not be written: {error}; the one before it stays"
+            self.channel.note(Note("not-written", self.step, text))
 
     def result(self, stopped: bool) -> TrainResult:
         """Where things stand."""

@@ -74,6 +74,12 @@ class Book:
             self.journal.compact(self.state)
         return Reply(self.state, decision.actions, decision.verdict, decision.note)
 
+    def say(self, text: str) -> None:
+        """One line for the person; what goes on being so is said once."""
+        record = {"kind": "watch", "text": text}
+        if record not in self.records[-1:]:
+            self.records.append(record)
+
     def tell(self, event: Event) -> Reply:
         """Apply an event that happened here, and have done what follows from it."""
         reply = self.apply(event)
@@ -85,12 +91,13 @@ class Book:
         if all(isinstance(action, DeleteCheckpoints) for action in reply.actions):
             for action in reply.actions:
                 assert isinstance(action, DeleteCheckpoints)
-                self.delete(action.folders)
+                with suppress(StorageError):  # they are asked for again with the next checkpoint
+                    self.delete(action.folders)
         else:
             self.pending.extend(reply.actions)
 
     def delete(self, folders: Sequence[str]) -> Reply:
-        """Remove superseded checkpoints from storage."""
+        """Remove superseded checkpoints from storage. Raises ``StorageError``; they stay doomed."""
         for folder in folders:
             if self.storage.exists(folder):
                 self.storage.delete_dir(folder)
@@ -106,6 +113,8 @@ class Book:
                 f"attempt {manifest.attempt} may not commit: "
                 f"attempt {self.state.attempt} owns {self.ref.name}"
             )
+        if self.metrics is not None:
+            self.metrics.flush()  # what was done up to here outlives this process with it
         reply = self._write(self._committed(manifest), manifest)
         if reply.verdict == "ignored":
             return  # committed before, by a call whose reply was lost

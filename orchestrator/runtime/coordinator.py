@@ -159,7 +159,10 @@ class Coordinator:
         with book.lock:
             if attempt != book.state.attempt:
                 return Directive(stop=True, fenced=True)
-            self._listen(book, rank, records)
+            try:
+                self._listen(book, rank, records)
+            except StorageError as error:  # what has to be durable is told again, or at a commit
+                book.say(f"storage refuses what is written about the run: {error}")
             return Directive(
                 stop=book.stopping == attempt,
                 explain=book.hangs.asked(attempt),
@@ -367,11 +370,9 @@ class Coordinator:
         state = book.state
         if book.metrics is None or book.metrics.attempt != state.attempt:
             book.metrics = MetricsLog(book.storage, state.attempt)
-        for record in records:
-            book.metrics.append(record)
-        book.metrics.flush()
         book.records.extend(records)
         book.hangs.seat(state.attempt, records)
+        book.metrics.extend(records)
         steps = [int(record["step"]) for record in records if record.get("kind") == "step"]
         if not steps:
             return

@@ -22,7 +22,7 @@ from orchestrator.coordinator.actions import Action
 from orchestrator.coordinator.events import Event
 from orchestrator.coordinator.past import failure_history
 from orchestrator.coordinator.state import RunState, Wait
-from orchestrator.errors import AxisError, DamagedCheckpointError, PlanError
+from orchestrator.errors import AxisError, DamagedCheckpointError, PlanError, StorageError
 from orchestrator.observe.driver_log import LoggedDisplay
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime import serving
@@ -38,6 +38,10 @@ from orchestrator.storage import Storage
 _TICK_SECONDS = 0.1
 _PULSE_SECONDS = 0.25
 _PROGRESS_SECONDS = 30.0
+
+STORAGE_PATIENCE_SECONDS = 60.0
+"""For so long a run waits for storage that refuses what has to be durable."""
+_STORAGE_RETRY_SECONDS = 2.0
 
 
 class Driver:
@@ -106,7 +110,17 @@ class Driver:
             self._pulse()
 
     def _tell(self, event: Event) -> None:
-        self._took(self._coordinator.tell(event))
+        """Send an event; storage that refuses it is asked again for a minute."""
+        deadline = time.monotonic() + STORAGE_PATIENCE_SECONDS
+        while True:
+            try:
+                self._took(self._coordinator.tell(event))
+                return
+            except StorageError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                self._view.say(f"{error}; trying again")
+                time.sleep(_STORAGE_RETRY_SECONDS)
 
     def _took(self, reply: Reply) -> None:
         self._saw(reply.state)

@@ -19,6 +19,7 @@ _TOLD = frozenset(
         "cadence",
         "skipped",
         "rolled-back",
+        "not-written",
         "hang",
         "queued",
         "resize",

@@ -63,7 +63,7 @@ class Watch:
                 try:
                     self._look(book, going, slow)
                 except Exception as error:  # a run whose storage fails must not blind the others
-                    self._say(book, f"{type(error).__name__}: {error}")
+                    book.say(f"{type(error).__name__}: {error}")
 
     def _going(self, books: list[Book]) -> Mapping[str, float]:
         held = any(book.state.gang == "held" for book in books)
@@ -87,7 +87,6 @@ class Watch:
         fresh = {node: at for node, at in going.items() if node not in book.told_drains}
         if not fresh:
             return
-        book.told_drains.update(fresh)
         known = [at - time.time() for at in fresh.values() if at > 0]
         event = DrainNoticed(
             nodes=tuple(sorted(fresh)),
@@ -96,6 +95,7 @@ class Watch:
             **book.stamp(),
         )
         book.tell(event)
+        book.told_drains.update(fresh)
 
     def _note_silence(self, book: Book) -> None:
         state = book.state
@@ -112,7 +112,7 @@ class Watch:
             book.tell(NodeCleared(node=node, **book.stamp()))
         for node in found.suspected:
             book.tell(NodeSuspected(node=node, silent_seconds=silent[node], **book.stamp()))
-            self._say(book, f"node {node[:12]} has said nothing for {silent[node]:.0f} s")
+            book.say(f"node {node[:12]} has said nothing for {silent[node]:.0f} s")
         if found.lost:
             self._give_up(book, found.lost, silent)
 
@@ -125,7 +125,7 @@ class Watch:
         event = TrainingFailed(cause="node", message=message, nodes=nodes, **book.stamp())
         reply = book.tell(event)
         if reply.verdict == "accepted":
-            self._say(book, message)
+            book.say(message)
 
     def _note_budget(self, book: Book) -> None:
         state = book.state
@@ -145,12 +145,6 @@ class Watch:
                 continue
             if self.probes.since_answer(node, now) < _SLOW_TICK_SECONDS * 3:
                 book.tell(NodeCleared(node=node, **book.stamp()))
-                self._say(book, f"node {node[:12]} answers again")
+                book.say(f"node {node[:12]} answers again")
             else:
                 self.probes.ask(node, 5.0)
-
-    def _say(self, book: Book, text: str) -> None:
-        """One line for the person; what goes on being so is said once."""
-        record = {"kind": "watch", "text": text}
-        if record not in book.records[-1:]:
-            book.records.append(record)

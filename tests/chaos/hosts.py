@@ -12,16 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.axis_command import MARK, left_behind
+from tests.axis_command import MARK, Axis, left_behind
 
 PORT = 6399
 _READY_SECONDS = 60.0
@@ -112,13 +113,14 @@ class Lab:
         for host in self.hosts:
             host.attach()
 
-    def start(self, host: Host, num_cpus: int) -> None:
-        """Start Ray on a host, and wait until its node is up."""
+    def start(self, host: Host, num_cpus: int, wrapped_in: Sequence[str] = ()) -> None:
+        """Start Ray on a host, and wait until its node is up; ``wrapped_in`` is a command that runs
+        a command, such as ``faketime -f +3600s``."""
         where = ["--head", f"--port={PORT}", "--include-dashboard=false"]
         if host is not self.head:
             where = [f"--address={self.address}"]
         ray_start = [sys.executable, "-m", "ray.scripts.scripts", "start", *where]
-        words = [*host.prefix, *ray_start, f"--node-ip-address={host.address}"]
+        words = [*host.prefix, *wrapped_in, *ray_start, f"--node-ip-address={host.address}"]
         words += [f"--num-cpus={num_cpus}", "--object-store-memory=100000000"]
         if host is self.head:
             words.append(f"--temp-dir={self._folder}")
@@ -154,18 +156,34 @@ class Lab:
 
 
 @contextmanager
-def two_hosts(folder: Path, head_cpus: int = 1, worker_cpus: int = 1) -> Iterator[Lab]:
-    """A Ray cluster of two hosts; skips where namespaces cannot be had. ``folder`` is short, for
-    Ray puts sockets into it."""
+def two_hosts(folder: Path, worker_wrapped_in: Sequence[str] = ()) -> Iterator[Lab]:
+    """A Ray cluster of two hosts with one CPU each; skips where namespaces cannot be had.
+    ``folder`` is short, for Ray puts sockets into it."""
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
     lab = Lab(f"axis{uuid.uuid4().hex[:4]}", uuid.uuid4().hex, folder)
     try:
         lab.wire()
-        lab.start(lab.head, head_cpus)
-        lab.start(lab.worker, worker_cpus)
+        lab.start(lab.head, 1)
+        lab.start(lab.worker, 1, worker_wrapped_in)
         time.sleep(1.0)
         yield lab
     finally:
         lab.tear_down()
+
+
+@contextmanager
+def commands_on(axis: Axis, worker_wrapped_in: Sequence[str] = ()) -> Iterator[Lab]:
+    """Two hosts; what ``axis`` runs, it runs on the head."""
+    folder = Path(tempfile.mkdtemp(prefix="axis-", dir="/tmp"))
+    try:
+        with two_hosts(folder, worker_wrapped_in) as lab:
+            axis.prefix = lab.head.prefix
+            axis.environment.update(lab.environment)
+            yield lab
+            for process in axis.started:
+                if process.poll() is None:
+                    process.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -33,6 +33,22 @@ class Raylets:
         self._cluster.remove_node(node, allow_graceful=False)
         return [process.pid for process in victims]
 
+    @contextmanager
+    def without_control_store(self) -> Iterator[None]:
+        """The process that knows nodes, actors and placement groups is killed, and started again
+        afterwards; the raylets live on."""
+        head = self._cluster.head_node
+        head.kill_gcs_server()
+        try:
+            yield
+        finally:
+            head.start_gcs_server()
+
+    def lose_head(self) -> None:
+        """The head is gone at once, with all it knew and all that ran on it."""
+        self._cluster.head_node.kill_gcs_server()
+        self.kill(self._cluster.head_node)
+
 
 @contextmanager
 def raylets(**head: Any) -> Iterator[Raylets]:

@@ -37,9 +37,11 @@ def losses(axis: Axis, run: str) -> dict[int, float]:
     return {r["step"]: r["loss"] for r in axis.metrics(run) if r["kind"] == "step"}
 
 
-def undisturbed(axis: Axis, steps: int) -> dict[int, float]:
+def undisturbed(axis: Axis, steps: int, *more: str) -> dict[int, float]:
     """The same, of one worker without Ray, in this process, on the same samples."""
-    plan = load_plan(COMMON[0], [*COMMON[1:], f"training.steps={steps}", "training.workers=1"]).plan
+    plan = load_plan(
+        COMMON[0], [*COMMON[1:], *more, f"training.steps={steps}", "training.workers=1"]
+    ).plan
     store = axis.events("digits", "store-ready")[0]["store"]["folder"]
     run = Storage.open(str(axis.storage / "baseline"))
     channel = LocalChannel(run, 1, 0)
@@ -49,8 +51,8 @@ def undisturbed(axis: Axis, steps: int) -> dict[int, float]:
     return {r["step"]: r["loss"] for r in records if r["kind"] == "step"}
 
 
-def assert_undisturbed(axis: Axis, steps: int) -> None:
-    assert losses(axis, "digits") == pytest.approx(undisturbed(axis, steps), rel=1e-4)
+def assert_undisturbed(axis: Axis, steps: int, *more: str) -> None:
+    assert losses(axis, "digits") == pytest.approx(undisturbed(axis, steps, *more), rel=1e-4)
     assert_exactly_once(axis.computed_ids("digits"), NUM_TRAIN, steps, BATCH)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.axis_command import PATIENCE_SECONDS, Axis, assert_exactly_once, wait_until
-from tests.chaos.hosts import Lab, two_hosts
+from tests.chaos.hosts import Lab, commands_on
 from tests.chaos.test_histories import BATCH, COMMON, NUM_TRAIN, assert_undisturbed
 
 pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -25,17 +22,8 @@ PACED = ("job=tests.chaos.paced:Paced", "coordination.checkpoint.every=50",
 @pytest.fixture
 def lab(axis: Axis) -> Iterator[Lab]:
     """Two hosts with one CPU each; commands run on the head."""
-    folder = Path(tempfile.mkdtemp(prefix="axis-", dir="/tmp"))  # sockets need a short path
-    try:
-        with two_hosts(folder) as lab:
-            axis.prefix = lab.head.prefix
-            axis.environment.update(lab.environment)
-            yield lab
-            for process in axis.started:
-                if process.poll() is None:
-                    process.kill()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with commands_on(axis) as lab:
+        yield lab
 
 
 def _start(axis: Axis, lab: Lab, *more: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from small_runs import MemoryChannel, plan_of, run_here
 
-from orchestrator.errors import StorageError
+from orchestrator.errors import DeadlineExceeded
 from orchestrator.job_import import load_job
 from orchestrator.parallel.channel import StepRecord
 from orchestrator.parallel.manifest import CheckpointManifest
@@ -47,7 +47,7 @@ class EndingChannel(MemoryChannel):
 
     def commit(self, manifest: CheckpointManifest) -> None:
         if self.end.kind == "interrupt" and manifest.step >= self.end.after:
-            raise StorageError("the disk is full")
+            raise DeadlineExceeded("the coordinator is away")
         super().commit(manifest)
 
 
@@ -70,6 +70,6 @@ def attempt_case(
         how = "stopped" if result.stopped else "finished"
     except Killed:
         how = "killed"
-    except StorageError:
+    except DeadlineExceeded:
         how = "interrupted"
     return {"ids": channel.ids(), "losses": channel.losses, "how": how}
