@@ -27,6 +27,7 @@ NAMES = (
     "checkpoints",
     "journal",
     "placement",
+    "recovery",
 )
 RESULTS = Path(__file__).parent / "results"
 

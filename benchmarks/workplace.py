@@ -122,6 +122,15 @@ class Workplace:
         finally:
             self.stop(process)
 
+    @contextlib.contextmanager
+    def background(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run ``python <arguments>`` around the block, and end it afterwards."""
+        process = self._start(arguments, stdin=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            self.stop(process)
+
     def stop(self, process: subprocess.Popen[str]) -> None:
         """End a process and its session: asked first, then made to."""
         for number, patience in ((signal.SIGTERM, _PATIENCE_SECONDS), (signal.SIGKILL, 5.0)):

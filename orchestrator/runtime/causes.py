@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -63,7 +64,7 @@ def diagnose(error: BaseException) -> Loss:
     for rank, chain in chains.items():
         for link in chain:
             if isinstance(link, (ActorDiedError, ActorUnavailableError, RayActorError)):
-                return Loss("worker", f"worker {rank} died: {_first_line(link)}", rank=rank)
+                return Loss("worker", _death(rank, link), rank=rank)
     rank, chain = next(iter(chains.items()))
     who = f"worker {rank}" if rank >= 0 else "the worker group"
     return Loss("worker", f"{who}: {type(chain[-1]).__name__}: {_first_line(chain[-1])}")
@@ -104,6 +105,17 @@ def _node_is_gone(error: BaseException) -> bool:
     if isinstance(error, NodeDiedError):
         return True
     return isinstance(error, ray.exceptions.RayError) and "node died" in str(error).lower()
+
+
+def _death(rank: int, error: BaseException) -> str:
+    """Who died, and what is known of how, out of Ray's many lines."""
+    text = str(error)
+    pid, host = re.search(r"\bpid: (\d+)", text), re.search(r"\bip: (\S+)", text)
+    where = f" (pid {pid[1]} on {host[1]})" if pid and host else ""
+    how = _first_line(error)
+    if "Worker exit type: SYSTEM_ERROR" in text:
+        how = "its process ended without a word, as it does when it is killed or crashes"
+    return f"worker {rank}{where} died: {how}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -33,7 +33,15 @@ def test_every_benchmark_can_be_measured(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cluster", "http_load", "sharding_host", "checkpoints_host", "by_hand.torchrun_ddp"]
+    "name",
+    [
+        "cluster",
+        "http_load",
+        "sharding_host",
+        "checkpoints_host",
+        "by_hand.torchrun_ddp",
+        "raylets",
+    ],
 )
 def test_every_program_has_a_main(name: str) -> None:
     assert callable(importlib.import_module(f"benchmarks.{name}").main)

@@ -1,0 +1,57 @@
+"""Somebody outside is quicker when the room for replicas is handed over to Ray Serve."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.axis_command import Axis
+from tests.chaos.several_raylets import raylets
+from tests.chaos.test_histories import COMMON
+
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+HELD_SECONDS = 25.0
+
+
+def test_a_competitor_at_the_hand_over_is_found_and_waited_for(axis: Axis, free_port: int) -> None:
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    def hold_for_a_while() -> None:
+        """Stands in line since before the replicas do."""
+        competitor = placement_group([{"CPU": 2}])
+        if competitor.wait(300):
+            took.append(time.time())
+            time.sleep(HELD_SECONDS)
+        remove_placement_group(competitor)
+
+    took: list[float] = []
+    with raylets(num_cpus=2) as cluster:
+        process = axis.start(
+            "run", "configs/digits.yaml", *COMMON[2:], f"storage={axis.storage}",
+            "job=tests.chaos.paced:Paced", "training.steps=150", "training.workers=2",
+            "training.resources.cpu=1", "inference.resources={cpu: 2}",
+            f"inference.port={free_port}", "inference.promote.when=null",
+            "--address", cluster.address,
+        )  # fmt: skip
+        axis.await_step("digits", 20)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            thread = threading.Thread(target=hold_for_a_while, daemon=True)
+            thread.start()
+            done = axis.finish(process)
+            thread.join(HELD_SECONDS + 10)
+        finally:
+            ray.shutdown()
+    assert done.code == 0, done
+    failed = axis.events("digits", "deploy-failed")
+    assert took, "the fault fired"
+    assert [event["crowded_out"] for event in failed] == [True], failed
+    assert "somebody else took the room" in failed[0]["message"]
+    assert len(axis.events("digits", "deployed")) == 1
+    assert axis.events("digits", "deployed")[0]["at_seconds"] > took[0] + HELD_SECONDS - 5
+    taken = [r["step"] for r in axis.metrics("digits") if r["kind"] == "step"]
+    assert sorted(taken) == list(range(1, 151)), "nothing was trained again"
