@@ -139,6 +139,15 @@ def left_behind(mark: str, patience_seconds: float) -> list[psutil.Process]:
         time.sleep(0.2)
 
 
+def name_of(process: psutil.Process) -> str:
+    """What runs there, who started it, and since when."""
+    try:
+        words = " ".join(process.cmdline())[:120] or process.name()
+        return f"{process.pid} of {process.ppid()}, {process.status()}: {words}"
+    except psutil.NoSuchProcess:
+        return f"{process.pid}, gone by now"
+
+
 def _has_mark(process: psutil.Process, mark: str) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:

@@ -7,11 +7,13 @@ import signal
 import socket
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.axis_command import Axis, left_behind
+from tests.axis_command import Axis, left_behind, name_of
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -35,7 +37,9 @@ def axis(tmp_path: Path) -> Iterator[Axis]:
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-    left = left_behind(mark, patience_seconds=10)
+    left = left_behind(mark, patience_seconds=45)
+    names = [name_of(process) for process in left]
     for process in left:
-        process.kill()
-    assert not left, f"left behind: {[' '.join(p.cmdline())[:100] for p in left]}"
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert not left, f"left behind: {names}"

@@ -64,6 +64,7 @@ def test_a_worker_that_hangs_in_the_job_s_code_is_named_with_its_line(
     assert_exactly_once(axis.computed_ids("digits"), NUM_TRAIN, STEPS, BATCH)
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_is_named_and_really_goes_away(axis: Axis) -> None:
     process = axis.start("run", *COMMON, f"storage={axis.storage}", "training.steps=1500")
     axis.await_step("digits", 60)

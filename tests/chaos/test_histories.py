@@ -19,7 +19,7 @@ from orchestrator.plan.load import load_plan
 from orchestrator.storage import Storage
 from tests.axis_command import Axis, assert_exactly_once
 
-pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NUM_TRAIN = 1797 - 359
 BATCH = 64
@@ -78,7 +78,6 @@ def test_a_checkpoint_that_was_broken_off_does_not_exist(axis: Axis, tmp_path: P
     assert_undisturbed(axis, steps)
 
 
-@pytest.mark.slow
 def test_a_run_grows_onto_another_mesh(axis: Axis) -> None:
     """One worker, then two that each hold half of the parameters: one run."""
     for steps, more in (

@@ -43,6 +43,7 @@ def test_a_killed_worker_costs_only_the_steps_since_the_last_checkpoint(
     assert_undisturbed(axis, STEPS)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_a_run_that_the_same_command_resumes(axis: Axis) -> None:
     process = _start(axis)
     axis.await_step("digits", 70)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import tempfile
@@ -126,6 +127,7 @@ def _in_group(case: Any, rank: int, size: int, rendezvous: str, arguments: Any) 
     finally:
         dist.destroy_process_group()
         _forget_meshes()
+        gc.collect()
 
 
 def _forget_meshes() -> None:

@@ -33,8 +33,8 @@ from orchestrator.storage import Storage
 NewRun = Callable[[], str]
 
 NUM_SCHEDULES = 20
-NUM_QUICK = 5
-"""So many hold each kind of ending and each mesh once; the others are marked slow."""
+NUM_QUICK = 3
+"""So many hold each kind of ending once; the others are marked slow."""
 STEPS, BATCH = 24, 16
 PLAN = (
     "data.holdout=0.1",

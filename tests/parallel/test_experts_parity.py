@@ -47,7 +47,7 @@ def mixture_alone(gang: Gang, stores: Stores, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize(
     ("of", "more"),
     [
-        (Mesh(replicate=4, expert=2), ()),
+        pytest.param(Mesh(replicate=4, expert=2), (), marks=pytest.mark.slow),
         (Mesh(replicate=2, shard=2, expert=2), ("model.activation_checkpoint=full",)),
         pytest.param(
             Mesh(shard=4, expert=4),
@@ -60,7 +60,7 @@ def mixture_alone(gang: Gang, stores: Stores, tmp_path_factory: pytest.TempPathF
             ("model.activation_checkpoint=full",),
             marks=pytest.mark.slow,
         ),
-        (Mesh(tensor=2, shard=2, expert=2), ()),
+        pytest.param(Mesh(tensor=2, shard=2, expert=2), (), marks=pytest.mark.slow),
         pytest.param(Mesh(tensor=2, context=2), (), marks=pytest.mark.slow),
         (Mesh(pipeline=2, shard=2, expert=2), ()),
         pytest.param(Mesh(shard=4), (), marks=pytest.mark.slow),

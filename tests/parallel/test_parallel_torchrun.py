@@ -81,6 +81,7 @@ def test_two_workers_then_a_stop_then_one_worker_to_the_end(
                         for a, r in ((1, 0), (1, 1), (2, 0), (3, 0))]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_passed_over(
     plan: Path, stores: Stores, new_run: Callable[[], str]
 ) -> None:

@@ -94,6 +94,7 @@ def _assert_same_order_as_one_worker(axis: Axis, steps: int) -> None:
     assert stream == [int(i) for i in expected]
 
 
+@pytest.mark.slow
 def test_stop_from_elsewhere_and_start_anew(axis: Axis) -> None:
     common = (f"storage={axis.storage}", "inference=null", "training.steps=4000")
     running = axis.start("run", DIGITS, *common)

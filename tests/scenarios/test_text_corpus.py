@@ -38,6 +38,7 @@ def _plan(axis: Axis, folder: Path) -> tuple[str, ...]:
     return ("run", "configs/gpt-stdlib.yaml", f"storage={axis.storage}", source, *TINY)
 
 
+@pytest.mark.slow
 def test_a_corrupt_file_is_named_and_counted_and_the_rest_is_used(
     axis: Axis, tmp_path: Path
 ) -> None:
