@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from types import TracebackType
 from typing import Any
 
+from orchestrator.errors import StorageError
 from orchestrator.storage import Storage
 
 FOLDER = "metrics"
@@ -92,14 +93,31 @@ class MetricsLog:
             return
         data = b"".join(self._lines)
         if self._storage.is_local:
-            # An earlier writer of this attempt may have died in the middle of a line.
-            self._storage.append(self._path, b"\n" + data if self._resumed else data)
-            self._resumed = False
+            self._append(data)
         else:
             folder = f"{FOLDER}/attempt-{self.attempt:04d}"
             self._storage.write_atomic(f"{folder}/part-{self._part:08d}.jsonl", data)
             self._part += 1
         self._lines.clear()
+
+    def _append(self, data: bytes) -> None:
+        """Append to the file of this attempt. Where storage takes a part of it, as a disk does
+        that becomes full, the rest goes on exactly there the next time."""
+        # An earlier writer of this attempt may have died in the middle of a line.
+        whole = b"\n" + data if self._resumed else data
+        before = self._size()
+        try:
+            self._storage.append(self._path, whole)
+        except StorageError:
+            taken = self._size() - before
+            if taken > 0:
+                self._resumed, self._lines = False, [whole[taken:]]
+            raise
+        self._resumed = False
+
+    def _size(self) -> int:
+        entry = self._storage.stat(self._path)
+        return entry.size_bytes if entry is not None else 0
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ class Lab:
         self.address = f"{self.head.address}:{PORT}"
         self.environment = {
             "GLOO_SOCKET_IFNAME": "eth0",
+            "RAY_AUTH_MODE": "disabled",  # nobody else is on this network
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
         }

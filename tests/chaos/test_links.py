@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -44,18 +45,14 @@ def _newest_step(axis: Axis) -> dict[str, Any]:
 def test_a_link_that_is_cut_for_five_seconds_is_ridden_through(axis: Axis, lab: Lab) -> None:
     process = _start(axis, lab)
     lab.worker.unplug()
-    time.sleep(2.0)
-    before = _newest_step(axis)["step"]
-    time.sleep(3.0)
-    assert _newest_step(axis)["step"] == before, "the fault fired"
+    time.sleep(5.0)
     lab.worker.plug()
-    plugged_at = time.time()
     done = axis.finish(process)
     assert done.code == 0, done
-    after = next(
-        r for r in axis.metrics("digits") if r["kind"] == "step" and r["step"] == before + 1
-    )
-    print(f"cut for 5 s; the next step {after['at_seconds'] - plugged_at:.1f} s after its end")
+    at = [r["at_seconds"] for r in axis.metrics("digits") if r["kind"] == "step"]
+    pause = max(after - before for before, after in pairwise(at))
+    print(f"cut for 5 s: {pause:.1f} s between two steps")
+    assert pause >= 5.0, "the fault fired"
     assert axis.events("digits", "training-failed") == []
     assert {r["attempt"] for r in axis.metrics("digits") if r["kind"] == "step"} == {1}
     assert_undisturbed(axis, STEPS)
@@ -91,11 +88,15 @@ def test_a_slow_link_is_named(axis: Axis, lab: Lab) -> None:
     process = _start(axis, lab)
     there = lab.node_id(lab.worker)
     lab.worker.slow_down("10mbit")
-    wait_until(lambda: bool(axis.events("digits", "straggler")), PATIENCE_SECONDS, "it to be named")
+
+    def named() -> list[dict[str, Any]]:
+        return [event for event in axis.events("digits", "straggler") if event["rank"] is None]
+
+    wait_until(lambda: bool(named()), PATIENCE_SECONDS, "the link to be named")
     done = axis.finish(process)
     assert done.code == 0, done
-    straggler = axis.events("digits", "straggler")[0]
+    straggler = named()[0]
     print(straggler["text"])
-    assert (straggler["node"], straggler["rank"]) == (there, None)
+    assert straggler["node"] == there
     assert "link" in straggler["text"]
     assert_exactly_once(axis.computed_ids("digits"), NUM_TRAIN, STEPS, BATCH)

@@ -34,7 +34,7 @@ def _assert_survived(axis: Axis, process: Any) -> None:
     told = [r for r in axis.metrics("digits") if r["kind"] == "not-written"]
     assert told, "the fault fired"
     print(told[0]["text"])
-    assert "could not be written" in done.out
+    assert "could not be written" in done.err
     assert axis.events("digits", "training-failed") == []
     assert {r["attempt"] for r in axis.metrics("digits") if r["kind"] == "step"} == {1}
     committed = [e["checkpoint"]["step"] for e in axis.events("digits", "checkpoint-committed")]
