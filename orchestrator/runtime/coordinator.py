@@ -159,10 +159,11 @@ class Coordinator:
         with book.lock:
             if attempt != book.state.attempt:
                 return Directive(stop=True, fenced=True)
-            try:
-                self._listen(book, rank, records)
-            except StorageError as error:  # what has to be durable is told again, or at a commit
-                book.say(f"storage refuses what is written about the run: {error}")
+            for take in (self._note_progress, self._listen):
+                try:
+                    take(book, rank, records)
+                except StorageError as error:  # what has to be durable is told again, or committed
+                    book.say(f"storage refuses what is written about the run: {error}")
             return Directive(
                 stop=book.stopping == attempt,
                 explain=book.hangs.asked(attempt),
@@ -340,7 +341,6 @@ class Coordinator:
             self._name(book, slow)
         if ears.is_complete and not was_complete:
             self._verify(book, ears.nodes_by_rank())
-        self._note_progress(book, [each for each in records if not is_for_ears(each)])
 
     def _ears(self, book: Book) -> Ears:
         state = book.state
@@ -364,7 +364,8 @@ class Coordinator:
             book.apply(Misplaced(text=text, **book.stamp()))
             book.records.append({"kind": "misplaced", "text": text})
 
-    def _note_progress(self, book: Book, records: Sequence[dict[str, Any]]) -> None:
+    def _note_progress(self, book: Book, rank: int, records: Sequence[dict[str, Any]]) -> None:  # noqa: ARG002
+        records = [record for record in records if not is_for_ears(record)]
         if not records:
             return
         state = book.state

@@ -31,7 +31,7 @@ def test_an_hour_of_skew_changes_nothing(axis: Axis) -> None:
         assert sorted(ahead) == [False, True], "the fault fired"
         done = axis.finish(process)
     assert done.code == 0, done
-    for kind in ("training-failed", "node-suspected", "straggler"):
+    for kind in ("training-failed", "node-suspected"):
         assert axis.events("digits", kind) == [], kind
     dates = [event["at_seconds"] for event in axis.events("digits")]
     assert dates == sorted(dates)

@@ -1,4 +1,4 @@
-"""Somebody outside is quicker when the room for replicas is handed over to Ray Serve."""
+"""Somebody outside wants the room that is handed over to Ray Serve for the replicas."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.chaos.test_histories import COMMON
 
 pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
-HELD_SECONDS = 25.0
+HELD_SECONDS = 2.0
 
 
-def test_a_competitor_at_the_hand_over_is_found_and_waited_for(axis: Axis, free_port: int) -> None:
+def test_a_competitor_that_stands_in_line_does_not_come_between(axis: Axis, free_port: int) -> None:
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -33,7 +33,7 @@ def test_a_competitor_at_the_hand_over_is_found_and_waited_for(axis: Axis, free_
         process = axis.start(
             "run", "configs/digits.yaml", *COMMON[2:], f"storage={axis.storage}",
             "job=tests.chaos.paced:Paced", "training.steps=150", "training.workers=2",
-            "training.resources.cpu=1", "inference.resources={cpu: 2}",
+            "training.resources.cpu=1", "inference.resources={cpu: 1}", "inference.replicas=2",
             f"inference.port={free_port}", "inference.promote.when=null",
             "--address", cluster.address,
         )  # fmt: skip
@@ -47,11 +47,9 @@ def test_a_competitor_at_the_hand_over_is_found_and_waited_for(axis: Axis, free_
         finally:
             ray.shutdown()
     assert done.code == 0, done
-    failed = axis.events("digits", "deploy-failed")
-    assert took, "the fault fired"
-    assert [event["crowded_out"] for event in failed] == [True], failed
-    assert "somebody else took the room" in failed[0]["message"]
-    assert len(axis.events("digits", "deployed")) == 1
-    assert axis.events("digits", "deployed")[0]["at_seconds"] > took[0] + HELD_SECONDS - 5
+    assert axis.events("digits", "deploy-failed") == []
+    deployed = axis.events("digits", "deployed")[0]["at_seconds"]
+    assert took, "the fault fired: somebody stood in line all the time"
+    assert deployed < took[0], "and had the room when the replicas had gone"
     taken = [r["step"] for r in axis.metrics("digits") if r["kind"] == "step"]
     assert sorted(taken) == list(range(1, 151)), "nothing was trained again"
