@@ -85,6 +85,7 @@ def _carry_out(
     with stopper.listening():
         display.begin(phase)
         with connect(options.address, options.num_cpus) as cluster:
+            stopper.catch()
             display.finish(phase)
             # Only now: a run whose cluster never came up has not begun with this plan.
             run.write_atomic(PLAN_FILE, dump_plan(plan).encode())

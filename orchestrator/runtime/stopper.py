@@ -16,6 +16,8 @@ from orchestrator.storage import Storage
 
 _FILE_POLL_SECONDS = 1.0
 
+_CAUGHT = (signal.SIGINT, signal.SIGTERM)
+
 
 class Stopper:
     """Remembers the first wish to stop; ``forced`` is set by a second Ctrl-C."""
@@ -46,15 +48,20 @@ class Stopper:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[signal.Signals, Any] = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in _CAUGHT}
         try:
+            self.catch()
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def catch(self) -> None:
+        """Catch the signals again, after somebody else did: connecting to Ray sets a handler for
+        SIGTERM that ends the process at once."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _CAUGHT:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.by == "ctrl-c":
