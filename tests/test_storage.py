@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,26 @@ def test_any_bytes_round_trip(tmp_path_factory: pytest.TempPathFactory, data: by
     storage.write_atomic("f", data)
     storage.append("f", more)
     assert storage.read_bytes("f") == data + more
+
+
+@pytest.mark.unit
+def test_a_folder_that_is_created_while_it_is_listed_is_no_failure(tmp_path: Path) -> None:
+    """Each listing begins before the folder is there and ends after it."""
+    failures: list[BaseException] = []
+
+    def watch(storage: Storage, go: threading.Event) -> None:
+        go.set()
+        try:
+            while not storage.list("journal"):
+                pass
+        except BaseException as error:
+            failures.append(error)
+
+    for number in range(200):
+        storage, go = Storage.open(str(tmp_path / str(number))), threading.Event()
+        watcher = threading.Thread(target=watch, args=(storage, go))
+        watcher.start()
+        go.wait(10)
+        storage.write_atomic("journal/one", b"1")
+        watcher.join(10)
+    assert not failures, failures

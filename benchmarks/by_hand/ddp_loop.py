@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
+from benchmarks.by_hand.settings import InFile
 from benchmarks.by_hand.shards import ShardDataset
 from jobs.gpt import GPT
 
@@ -26,7 +27,7 @@ LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(InFile):
     """What is trained. ``output`` receives ``{"step_times": …, "loss": …}`` of rank 0."""
 
     store: str
@@ -38,16 +39,6 @@ class Settings:
     warmup: int
     report_until: int = 0
     """Under Ray Train: the last step that is reported with ``ray.train.report``."""
-
-    @classmethod
-    def read(cls, path: str) -> Settings:
-        """From a JSON file."""
-        return cls(**json.loads(Path(path).read_text()))
-
-    def write(self, path: Path) -> str:
-        """To a JSON file; returns its path."""
-        path.write_text(json.dumps(asdict(self)))
-        return str(path)
 
 
 def train(settings: Settings, log: Callable[[dict[str, float]], None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler
 
+from benchmarks.by_hand.settings import InFile
 from benchmarks.by_hand.shards import ShardDataset
 from jobs.gpt import GPT
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(InFile):
     """What is trained; ``folder`` receives the checkpoint and the trace."""
 
     store: str
@@ -33,16 +34,6 @@ class Settings:
     global_batch: int
     save_every: int
     lr: float
-
-    @classmethod
-    def read(cls, path: str) -> Settings:
-        """From a JSON file."""
-        return cls(**json.loads(Path(path).read_text()))
-
-    def write(self, path: Path) -> str:
-        """To a JSON file; returns its path."""
-        path.write_text(json.dumps(asdict(self)))
-        return str(path)
 
 
 def train(settings: Settings) -> None:

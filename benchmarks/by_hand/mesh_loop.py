@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from benchmarks.by_hand.mesh_model import copied, sharded, spread
 from benchmarks.by_hand.mesh_pipeline import Pipeline
+from benchmarks.by_hand.settings import InFile
 from benchmarks.by_hand.shards import ShardDataset
 from jobs.gpt import GPT, PAD
 
@@ -34,7 +35,7 @@ MAX_NORM = 1.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(InFile):
     """What is trained. ``<output>.<rank>`` receives what each rank measured.
 
     ``mesh`` maps ``pipeline``, ``replicate``, ``shard`` and ``tensor`` to their degrees.
@@ -49,16 +50,6 @@ class Settings:
     steps: int
     lr: float
     warmup: int
-
-    @classmethod
-    def read(cls, path: str) -> Settings:
-        """From a JSON file."""
-        return cls(**json.loads(Path(path).read_text()))
-
-    def write(self, path: Path) -> str:
-        """To a JSON file; returns its path."""
-        path.write_text(json.dumps(asdict(self)))
-        return str(path)
 
 
 @dataclass

@@ -70,12 +70,13 @@ class Standbys:
         if not self._possible:
             return
         assignment, group = reservation
+        wanted = Counter(assignment.nodes_by_rank)
         with self._lock:
             self._need_controller()
-            for rank, node in enumerate(assignment.nodes_by_rank):
+            for bundle in assignment.gang.training:
+                node = assignment.nodes[bundle]
                 beside = self._by_node.setdefault(node, [])
-                if len(beside) < assignment.nodes_by_rank[: rank + 1].count(node):
-                    bundle = assignment.gang.training[rank]
+                if len(beside) < wanted[node]:
                     beside.append(self._standby(inside_bundle(group, bundle)))
 
     def tend(self, nodes: Sequence[str]) -> None:

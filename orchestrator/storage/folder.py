@@ -147,7 +147,7 @@ class Storage:
         """What lies in a folder, sorted by path; nothing where there is no such folder."""
         selector = fs.FileSelector(self._full(relative), allow_not_found=True, recursive=recursive)
         with self._failing("list", relative):
-            infos = self.filesystem.get_file_info(selector)
+            infos = self._found(selector)
         found = [self._entry(info) for info in infos if info.type != fs.FileType.NotFound]
         return sorted(found, key=lambda entry: entry.path)
 
@@ -233,6 +233,14 @@ class Storage:
             parent = self._full(relative).rpartition("/")[0]
             if parent:
                 self.filesystem.create_dir(parent, recursive=True)
+
+    def _found(self, selector: Any) -> Any:
+        try:
+            return self.filesystem.get_file_info(selector)
+        except FileNotFoundError:
+            # pyarrow asks again whether a folder is there that it could not list, and is surprised
+            # by one that was created in between.
+            return self.filesystem.get_file_info(selector)
 
     def _entry(self, info: Any) -> Entry:
         is_dir = bool(info.type == fs.FileType.Directory)

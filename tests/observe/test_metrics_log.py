@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
+from orchestrator.errors import StorageError
 from orchestrator.observe.metrics_log import MetricsLog, last_step, lasting, read_metrics, steps
 from orchestrator.storage import Storage
 
@@ -116,3 +118,30 @@ def test_whatever_is_lost_on_the_way_each_step_lasts_once(attempts: list[tuple[i
         reached, committed = committed + taken, max(committed, committed + taken - lost)
     found = [int(each["step"]) for each in lasting(records)]
     assert found == list(range(1, reached + 1))
+
+
+def test_a_disk_that_becomes_full_in_the_middle_of_a_line_loses_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator.storage import durable
+
+    append_file, room = durable.append_file, [150]
+
+    def on_a_small_disk(path: Path, data: bytes) -> None:
+        append_file(path, data[: room[0]])
+        room[0] -= min(len(data), room[0])
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "append_file", on_a_small_disk)
+    storage = Storage.open(str(tmp_path))
+    log = MetricsLog(storage, 1)
+    for part in range(3):
+        with suppress(StorageError):
+            log.extend({"kind": "step", "step": 10 * part + number} for number in range(10))
+    assert room == [0], "the fault fired"
+    room[0] = 10**6
+    log.flush()
+    metrics = read_metrics(storage)
+    assert [record["step"] for record in metrics.records] == list(range(30))
+    assert metrics.num_unreadable == 0

@@ -47,7 +47,7 @@ def mixture_alone(gang: Gang, stores: Stores, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize(
     ("of", "more"),
     [
-        pytest.param(Mesh(replicate=4, expert=2), (), marks=pytest.mark.slow),
+        (Mesh(replicate=4, expert=2), ()),
         (Mesh(replicate=2, shard=2, expert=2), ("model.activation_checkpoint=full",)),
         pytest.param(
             Mesh(shard=4, expert=4),

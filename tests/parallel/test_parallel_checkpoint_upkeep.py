@@ -18,6 +18,7 @@ from small_runs import DIGITS, Stores, plan_of, run_here
 
 from orchestrator.errors import DamagedCheckpointError, StorageError
 from orchestrator.job_import import load_job
+from orchestrator.parallel import worker as worker_module
 from orchestrator.parallel.channel import StepRecord
 from orchestrator.parallel.local import LocalChannel
 from orchestrator.parallel.manifest import FORMAT, checksum_of, verify_checkpoint, write_manifest
@@ -145,8 +146,11 @@ def test_a_full_disk_costs_the_steps_since_the_checkpoint_before(
     new_run: Callable[[], str],
     small_disk: Callable[[int], Path],
     asynchronous: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A real file system that is full: told with numbers, nothing half is left, and it resumes."""
+    """A real file system that is full: training goes on, the last checkpoint is waited for, then
+    the failure is told with numbers, nothing half is left, and the run resumes."""
+    monkeypatch.setattr(worker_module, "LAST_WAITS_SECONDS", (0.01, 0.01))
     settings = (
         "coordination.checkpoint.every=4",
         f"coordination.checkpoint.asynchronous={asynchronous}",
@@ -163,7 +167,7 @@ def test_a_full_disk_costs_the_steps_since_the_checkpoint_before(
     with pytest.raises(StorageError) as failure:
         run_here(plan, job, stores.digits, name)
     text = str(failure.value)
-    assert f"{folder(12, 1)}/__0_0.distcp: No space left on device after" in text
+    assert f"{folder(20, 1)}/__0_0.distcp: No space left on device after" in text
     assert f"of {disk_size(disk):,} bytes are free there" in text
     assert [kept.condition for kept in survey(run)] == ["sound", "sound"], "nothing half is left"
     newest = list_checkpoints(run)[0]
