@@ -28,6 +28,7 @@ NAMES = (
     "journal",
     "placement",
     "recovery",
+    "oversight",
 )
 RESULTS = Path(__file__).parent / "results"
 

@@ -33,6 +33,11 @@ NUM_STRETCHES = 3
 STRETCH_SECONDS = 0.08
 """Shorter steps are taken together until they make so much: what a scheduler does to one of them
 says nothing."""
+GUESSED_STRETCH_SECONDS = 0.25
+"""Where own work was guessed from samples, some milliseconds apart: fifty of them, or more, are off
+by a seventh at most in two of three cases (binomial, one half), three stretches by a twelfth."""
+GUESSED_SHARE = 0.05
+"""Of a stretch; less is a sleep here or there, and nothing depends on it."""
 LEAST_SHARE = 0.1
 """Of a step's time; less is not worth a word, whatever the ratio."""
 AGAIN_SECONDS = 300.0
@@ -116,7 +121,7 @@ def _with_step(
     if step is None:
         return lookout, ()
     grown = step if lookout.growing is None else lookout.growing.joined(step)
-    if grown.step_seconds < STRETCH_SECONDS:
+    if grown.step_seconds < _enough_seconds(grown):
         return replace(lookout, growing=grown), ()
     new = _Judged(
         grown,
@@ -126,6 +131,11 @@ def _with_step(
     judged = (*lookout.judged, new)[-NUM_STRETCHES:]
     lookout = replace(lookout, growing=None, judged=judged, past=_past(lookout, new))
     return _named(lookout, now_seconds) if len(judged) == NUM_STRETCHES else (lookout, ())
+
+
+def _enough_seconds(stretch: Stretch) -> float:
+    guessed = stretch.guessed_seconds > GUESSED_SHARE * stretch.step_seconds
+    return GUESSED_STRETCH_SECONDS if guessed else STRETCH_SECONDS
 
 
 def _past(lookout: Lookout, new: _Judged) -> dict[int, tuple[float, ...]]:

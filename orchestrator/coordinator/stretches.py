@@ -25,6 +25,7 @@ LEAST_PAST = 8
 class Work:
     """What a step took on one rank: ``data_seconds`` of ``step_seconds`` waiting for samples,
     ``busy_seconds`` (``None``: it cannot tell) with work of its own, the rest waiting for others.
+    Of the own work, ``guessed_seconds`` were spent asleep and told from waiting by samples.
     """
 
     step: int
@@ -32,13 +33,15 @@ class Work:
     step_seconds: float
     busy_seconds: float | None
     data_seconds: float = 0.0
+    guessed_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """One step or several of which all ranks have told: sums over them, by rank.
 
-    ``own_seconds`` is work and waiting for samples; ``step_seconds`` is that of the longest rank.
+    ``own_seconds`` is work and waiting for samples; ``step_seconds`` is that of the longest rank;
+    ``guessed_seconds`` is the most that any rank's own work has of it.
     """
 
     first: int
@@ -47,6 +50,7 @@ class Stretch:
     step_seconds: float
     own_seconds: tuple[float, ...]
     data_seconds: tuple[float, ...]
+    guessed_seconds: float = 0.0
 
     def joined(self, later: Stretch) -> Stretch:
         """With the steps that follow."""
@@ -57,6 +61,7 @@ class Stretch:
             self.step_seconds + later.step_seconds,
             tuple(a + b for a, b in zip(self.own_seconds, later.own_seconds, strict=True)),
             tuple(a + b for a, b in zip(self.data_seconds, later.data_seconds, strict=True)),
+            self.guessed_seconds + later.guessed_seconds,
         )
 
 
@@ -74,6 +79,7 @@ def step_of(told: Mapping[int, Work]) -> Stretch | None:
         max(work.step_seconds for work in works),
         tuple(own + waited for own, waited in zip(busy, data, strict=True)),
         data,
+        max(work.guessed_seconds for work in works),
     )
 
 

@@ -12,17 +12,23 @@ so, nothing is said.
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import time
 from types import TracebackType
 from typing import Self
 
+from orchestrator.parallel.channel import Own
 from orchestrator.parallel.watchdog import is_waiting
 
-_OFTEN_SECONDS, _SELDOM_SECONDS = 0.02, 0.1
-"""From one look to the next while the thread sleeps now and then, and while it hardly does: looking
-takes 0.03 ms of a processor, which only who sleeps has to spare."""
+_CLOSELY_SECONDS, _OFTEN_SECONDS, _SELDOM_SECONDS = 0.005, 0.02, 0.1
+"""From one look to the next while the thread sleeps over work of its own, while it sleeps now and
+then, and while it hardly does: looking takes 0.03 ms of a processor, which only who sleeps has to
+spare. Each pause is up to half longer or shorter, or steps of that length would be looked at in
+the same place each time."""
+_CLOSE_LOOKS = 50
+"""So many looks are close ones after one that found own work."""
 _HELD_SECONDS = 0.5
 """A process in which nobody looked for so long was held as a whole: stopped, frozen, or starved."""
 _NAP_SHARE = 0.1
@@ -43,7 +49,8 @@ class Busy:
         self._counter: int | None = None
         self._lock = threading.Lock()
         self._inside = False
-        self._at = self._ran = self._seconds = 0.0
+        self._at = self._ran = self._seconds = self._guessed = 0.0
+        self._num_close = 0
         self._closing = False
         self._thread = threading.Thread(target=self._look_on, name="axis-busy", daemon=True)
 
@@ -53,16 +60,16 @@ class Busy:
             return
         with self._lock:
             self._at, self._ran = time.monotonic(), _runnable_seconds(self._counter)
-            self._seconds, self._inside = 0.0, True
+            self._seconds, self._guessed, self._inside = 0.0, 0.0, True
 
-    def end(self) -> float | None:
-        """Seconds of own work since ``begin``; ``None`` where nobody can tell."""
+    def end(self) -> Own | None:
+        """Own work since ``begin``; ``None`` where nobody can tell."""
         if self._counter is None:
             return None
         with self._lock:
             self._count(looking=False)
             self._inside = False
-            return self._seconds
+            return Own(self._seconds, self._guessed)
 
     def __enter__(self) -> Self:
         self._counter = _open_counter() if self._on_cpu else None
@@ -86,19 +93,24 @@ class Busy:
     def _look_on(self) -> None:
         pause_seconds = _OFTEN_SECONDS
         while not self._closing:
-            time.sleep(pause_seconds)
+            time.sleep(pause_seconds * random.uniform(0.5, 1.5))
             with self._lock:
                 slept = self._inside and self._count(looking=True)
-            pause_seconds = _OFTEN_SECONDS if slept else _SELDOM_SECONDS
+            usual_seconds = _OFTEN_SECONDS if slept else _SELDOM_SECONDS
+            pause_seconds = _CLOSELY_SECONDS if self._num_close else usual_seconds
 
     def _count(self, looking: bool) -> bool:
         """Add what came since the last time; whether the thread slept for some of it."""
         assert self._counter is not None
         now, ran = time.monotonic(), _runnable_seconds(self._counter)
         passed, runnable = now - self._at, min(now - self._at, ran - self._ran)
-        own, slept = passed > _HELD_SECONDS, passed - runnable > _NAP_SHARE * passed
-        if looking and slept and not own:
+        held, slept = passed > _HELD_SECONDS, passed - runnable > _NAP_SHARE * passed
+        own = held
+        if looking and slept and not held:
             own = not is_waiting(sys._current_frames().get(self._thread_id))
+            self._guessed += passed - runnable if own else 0.0
+        if looking:
+            self._num_close = _CLOSE_LOOKS if own else max(0, self._num_close - 1)
         self._seconds += passed if own else runnable
         self._at, self._ran = now, ran
         return slept

@@ -16,6 +16,15 @@ import numpy.typing as npt
 from orchestrator.parallel.manifest import CheckpointManifest
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Own work: ``seconds`` in all, of which ``guessed_seconds`` were spent asleep, as far as
+    looks at the thread tell: such a part is known the better the longer it is."""
+
+    seconds: float
+    guessed_seconds: float
+
+
 @dataclass(frozen=True)
 class Started:
     """A worker is about to take its first step."""
@@ -115,13 +124,11 @@ class Channel(Protocol):
     def report(self, record: StepRecord) -> None:
         """A step is finished. On an accelerator this comes one step late."""
 
-    def worked(
-        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
-    ) -> None:
+    def worked(self, step: int, step_seconds: float, own: Own | None, data_seconds: float) -> None:
         """What a step took on this worker; on an accelerator, until it was queued.
 
-        Of ``step_seconds``, ``data_seconds`` went by waiting for samples and ``busy_seconds`` with
-        work of its own (``busy``; ``None``: nobody can tell), the rest waiting for other workers.
+        Of ``step_seconds``, ``data_seconds`` went by waiting for samples and ``own`` with work of
+        its own (``None``: nobody can tell), the rest waiting for other workers.
         """
 
     def evaluated(self, record: EvalRecord) -> None:

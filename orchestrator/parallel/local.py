@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.parallel.attempts import check_owner, commit
-from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
+from orchestrator.parallel.channel import EvalRecord, Note, Own, Started, StepRecord, StuckReport
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.storage import Storage
 
@@ -75,14 +75,12 @@ class LocalChannel:
         if time.monotonic() - self.flushed > _FLUSH_SECONDS:
             self._flush_records()
 
-    def worked(
-        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
-    ) -> None:
+    def worked(self, step: int, step_seconds: float, own: Own | None, data_seconds: float) -> None:
         """Note what a step took here; it is written with the next checkpoint, beside the steps."""
         values = {
             "step": step,
             "step_seconds": step_seconds,
-            "busy_seconds": busy_seconds,
+            "busy_seconds": own and own.seconds,
             "data_seconds": data_seconds,
         }
         with self.lock:

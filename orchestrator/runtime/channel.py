@@ -20,7 +20,7 @@ from typing import Any
 import ray
 
 from orchestrator.errors import AxisError, DeadlineExceeded
-from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
+from orchestrator.parallel.channel import EvalRecord, Note, Own, Started, StepRecord, StuckReport
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.runtime.handle import CoordinatorHandle
 from orchestrator.runtime.memory import kill_count
@@ -77,16 +77,15 @@ class ActorChannel:
             ids = [int(number) for number in record.ids]
             self._put({"kind": "samples", "step": record.step, "rank": self._rank, "ids": ids})
 
-    def worked(
-        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
-    ) -> None:
+    def worked(self, step: int, step_seconds: float, own: Own | None, data_seconds: float) -> None:
         """What a step took on this worker."""
         record = {
             "kind": "work",
             "step": step,
             "rank": self._rank,
             "step_seconds": step_seconds,
-            "busy_seconds": busy_seconds,
+            "busy_seconds": own and own.seconds,
+            "guessed_seconds": own.guessed_seconds if own else 0.0,
             "data_seconds": data_seconds,
         }
         with self._lock:

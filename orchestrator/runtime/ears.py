@@ -123,6 +123,7 @@ def _work(record: Mapping[str, Any]) -> Work:
         step_seconds=float(record["step_seconds"]),
         busy_seconds=record["busy_seconds"],
         data_seconds=float(record["data_seconds"]),
+        guessed_seconds=float(record["guessed_seconds"]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,7 +15,8 @@ from tests.chaos.test_histories import COMMON
 
 pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
-STEPS = 12_000
+STEPS = 2_000
+PACED = "job=tests.chaos.paced:Paced"
 
 
 def _waiting_workers(axis: Axis) -> set[int]:
@@ -28,15 +30,26 @@ def _waiting_workers(axis: Axis) -> set[int]:
     }
 
 
+def _has_imported(pid: int) -> bool:
+    """Torch is there, and the process has come to rest."""
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    return "libtorch_cpu" in maps and psutil.Process(pid).cpu_percent(interval=0.5) < 20.0
+
+
+def _stepped_seconds(axis: Axis) -> float:
+    at = [r["at_seconds"] for r in axis.metrics("digits") if r["kind"] == "step"]
+    return at[-1] - at[0] if at else 0.0
+
+
 def test_a_lost_worker_is_replaced_by_those_that_waited(axis: Axis) -> None:
     process = axis.start(
-        "run", *COMMON, f"storage={axis.storage}", f"training.steps={STEPS}",
+        "run", *COMMON, PACED, f"storage={axis.storage}", f"training.steps={STEPS}",
         "coordination.checkpoint.every=500",
     )  # fmt: skip
     axis.await_step("digits", 50)
     wait_until(lambda: len(_waiting_workers(axis)) == 2, PATIENCE_SECONDS, "two standbys")
     standbys = _waiting_workers(axis)
-    time.sleep(10)  # they import everything
+    wait_until(lambda: all(map(_has_imported, standbys)), PATIENCE_SECONDS, "their imports")
     victim = next(r for r in axis.metrics("digits") if r["kind"] == "worker" and r["rank"] == 1)
     os.kill(victim["pid"], signal.SIGKILL)
     killed_at = time.time()
@@ -51,11 +64,10 @@ def test_a_lost_worker_is_replaced_by_those_that_waited(axis: Axis) -> None:
 
 def test_a_run_can_be_without(axis: Axis) -> None:
     process = axis.start(
-        "run", *COMMON, f"storage={axis.storage}", f"training.steps={STEPS}",
+        "run", *COMMON, PACED, f"storage={axis.storage}", f"training.steps={STEPS}",
         "coordination.standby=false",
     )  # fmt: skip
-    axis.await_step("digits", 50)
-    time.sleep(15)
+    wait_until(lambda: _stepped_seconds(axis) > 15, PATIENCE_SECONDS, "15 s of steps")
     assert process.poll() is None, "it is still at work"
     assert _waiting_workers(axis) == set()
     process.send_signal(signal.SIGTERM)

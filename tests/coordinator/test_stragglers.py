@@ -191,6 +191,29 @@ def test_short_steps_are_taken_together() -> None:
     assert (step - 100) * 0.011 < 4 * 0.1
 
 
+def _guessed_step(step: int, asleep: Sequence[float], chance: random.Random) -> list[Work]:
+    """Each rank sleeps over its own work, then waits for the others; looks 5 ms apart tell."""
+    length, works = 0.04, []
+    for rank, seconds in enumerate(asleep):
+        found = sum(chance.random() * length < seconds for _ in range(round(length / 0.005)))
+        works.append(Work(step, rank, length, 0.005 * found, 0.0, 0.005 * found))
+    return works
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_guessed_from_looks_is_judged_by_many_of_them(seed: int) -> None:
+    """Steps of 40 ms, half of them asleep over own work: by three short stretches one of the two
+    would be named for nothing within seconds."""
+    chance, lookout, named = random.Random(seed), alone(2), list[tuple[int, Slow]]()
+    for step in range(10_000):
+        asleep = [0.02, 0.02] if step < 5_000 else [0.0175, 0.035]
+        lookout, found = look(lookout, _guessed_step(step, asleep, chance), 0.04 * step)
+        named.extend((step, slow) for slow in found)
+    (first, slow), *_ = named
+    assert 5_000 <= first < 5_050, "two seconds after it became slow"
+    assert slow.rank == 1
+
+
 def test_where_nobody_can_tell_nobody_is_named() -> None:
     lookout = alone(2)
     for step in range(9):

@@ -58,8 +58,9 @@ class Uneven(GPT):
 
 def busy_case(
     text: str, overrides: tuple[str, ...], store: str, run: str, options: dict[str, Any]
-) -> list[tuple[float, float | None, float]]:
-    """For each step of this rank: its seconds, those of own work, those of waiting for samples."""
+) -> list[tuple[float, float | None, float, float]]:
+    """For each step of this rank: its seconds, those of own work, those of waiting for samples,
+    and those of own work that were guessed."""
     plan = plan_of(text, *overrides)
     channel = MemoryChannel(Storage.open(run))
     run_here(plan, Uneven(**options, **plan.options), store, run, channel=channel)

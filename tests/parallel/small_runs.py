@@ -11,7 +11,7 @@ from orchestrator.feed.build import build_shard_from_rows
 from orchestrator.feed.corpus import build_manifest
 from orchestrator.feed.write import commit_store
 from orchestrator.job import Job, Row
-from orchestrator.parallel.channel import EvalRecord, Note, Started, StepRecord, StuckReport
+from orchestrator.parallel.channel import EvalRecord, Note, Own, Started, StepRecord, StuckReport
 from orchestrator.parallel.loop import train
 from orchestrator.parallel.manifest import CheckpointManifest, write_manifest
 from orchestrator.parallel.setup import TrainResult, TrainSetup
@@ -104,6 +104,7 @@ class Work(NamedTuple):
     step_seconds: float
     busy_seconds: float | None
     data_seconds: float
+    guessed_seconds: float
 
 
 class MemoryChannel:
@@ -128,10 +129,9 @@ class MemoryChannel:
     def report(self, record: StepRecord) -> None:
         self.records.append(record)
 
-    def worked(
-        self, step: int, step_seconds: float, busy_seconds: float | None, data_seconds: float
-    ) -> None:
-        self.works.append(Work(step, step_seconds, busy_seconds, data_seconds))
+    def worked(self, step: int, step_seconds: float, own: Own | None, data_seconds: float) -> None:
+        busy_seconds, guessed = (own.seconds, own.guessed_seconds) if own else (None, 0.0)
+        self.works.append(Work(step, step_seconds, busy_seconds, data_seconds, guessed))
 
     def evaluated(self, record: EvalRecord) -> None:
         self.evaluations.append(record)

@@ -18,12 +18,13 @@ from jobs.digits import Digits
 from orchestrator.coordinator.stragglers import Work, look, watch
 from orchestrator.parallel import busy
 from orchestrator.parallel.busy import Busy
+from orchestrator.parallel.channel import Own
 from orchestrator.parallel.local import LocalChannel
 from orchestrator.plan.mesh import Mesh
 from orchestrator.storage import Storage
 
 NewRun = Callable[[], str]
-Rows = Sequence[tuple[float, float | None, float]]
+Rows = Sequence[tuple[float, float | None, float, float]]
 COUNTED = Path("/proc/self/schedstat").exists()
 needs_count = pytest.mark.skipif(not COUNTED, reason="this system does not count schedstat")
 
@@ -83,7 +84,7 @@ def test_a_rank_that_becomes_twice_as_slow_is_named_after_three_steps(
         return said
 
     # Something else on the machine may slow the other one down just then.
-    tries = (named() for _ in range(3))
+    tries = (named() for _ in range(6))
     ((step, rank, node),) = next((said for said in tries if len(said) == 1), [(0, None, "nobody")])
     assert (rank, node) == (1, "b")
     assert 9 <= step <= 11
@@ -109,14 +110,20 @@ def timed(work: Callable[[], object]) -> float:
     with watch:
         watch.begin()
         work()
-        seconds = watch.end()
-    assert seconds is not None
-    return seconds
+        own = watch.end()
+    assert own is not None
+    return own.seconds
 
 
-def _arrive() -> None:
+def _arrive(seconds: float = 0.4) -> None:
     """Named as what waits for other workers."""
-    time.sleep(0.4)
+    time.sleep(seconds)
+
+
+def _seconds(watch: Busy) -> float:
+    own = watch.end()
+    assert own is not None
+    return own.seconds
 
 
 def computes() -> None:
@@ -135,15 +142,41 @@ def test_what_the_thread_does_itself_is_its_own_even_asleep() -> None:
 
 @needs_count
 @pytest.mark.unit
+def test_what_was_slept_is_told_as_a_guess() -> None:
+    """Half of each step asleep over own work, half waiting, in steps as long as a pause."""
+    watch = Busy("cpu")
+
+    def second() -> Own:
+        watch.begin()
+        for _ in range(25):
+            time.sleep(0.02)
+            _arrive(0.02)
+        own = watch.end()
+        assert own is not None
+        return own
+
+    with watch:
+        found = [second() for _ in range(4)]
+        watch.begin()
+        computes()
+        computed = watch.end()
+    assert [own.seconds for own in found[1:]] == pytest.approx([0.5] * 3, abs=0.15)
+    assert all(0.6 * own.seconds < own.guessed_seconds <= own.seconds for own in found)
+    assert computed is not None
+    assert computed.guessed_seconds < 0.05
+
+
+@needs_count
+@pytest.mark.unit
 def test_only_what_lies_between_begin_and_end_counts() -> None:
     watch = Busy("cpu")
     with watch:
         computes()
         watch.begin()
-        assert (watch.end() or 0) < 0.1
+        assert _seconds(watch) < 0.1
         watch.begin()
         computes()
-        assert 0.35 < (watch.end() or 0) < 0.6
+        assert 0.35 < _seconds(watch) < 0.6
     assert not any(thread.name == "axis-busy" for thread in threading.enumerate())
 
 
