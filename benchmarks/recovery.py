@@ -90,7 +90,7 @@ class _Case:
         """Carry it out."""
         if contender == TORCHRUN:
             program = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={MOST}"]
-            program += ["--max-restarts=3", "benchmarks/by_hand/torchrun_elastic.py"]
+            program += ["--max-restarts=10", "benchmarks/by_hand/torchrun_elastic.py"]
             return self._lose([*program, self._settings()], self._trace, None)
         with self.place.host("-m", "benchmarks.raylets", *NODES) as cluster:
             raylet = cluster["raylets"][1]

@@ -1,4 +1,4 @@
-"""``torchrun --nproc-per-node K --max-restarts 3 …/torchrun_elastic.py SETTINGS.json``."""
+"""``torchrun --nproc-per-node K --max-restarts 10 …/torchrun_elastic.py SETTINGS.json``."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_a_slow_link_is_named(axis: Axis, lab: Lab) -> None:
     wait_until(lambda: bool(named()), PATIENCE_SECONDS, "the link to be named")
     done = axis.finish(process)
     assert done.code == 0, done
-    straggler = named()[0]
+    straggler = axis.events("digits", "straggler")[0]
     print(straggler["text"])
     assert straggler["node"] == there
     assert "link" in straggler["text"]

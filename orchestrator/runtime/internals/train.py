@@ -34,6 +34,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.coordinator.assignment import Assignment
 from orchestrator.plan.selectors import NODE_ID
+from orchestrator.runtime.prewarm import import_training
 
 RESERVATION = "axis_reservation"
 """The key under which ``train_loop_config`` carries the reservation to the worker group."""
@@ -144,6 +145,7 @@ class _GangController(TrainController):  # type: ignore[misc]
     def __init__(self, env_vars: dict[str, str]) -> None:
         # Set here rather than by a runtime_env, which would cost a process of its own.
         os.environ.update(env_vars)
+        import_training()
 
     async def take_up(self, **kwargs: Any) -> None:
         """What ``TrainController`` does when it is made."""
