@@ -13,7 +13,16 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import checkpoint_command, failures
-from orchestrator.cli.arguments import AsJson, Debug, Overrides, PlanPath, RunName, StorageUri
+from orchestrator.cli.arguments import (
+    Address,
+    AsJson,
+    Debug,
+    NumCpus,
+    Overrides,
+    PlanPath,
+    RunName,
+    StorageUri,
+)
 
 app = typer.Typer(
     name="axis",
@@ -66,18 +75,8 @@ def run(
     keep_serving: Annotated[
         bool, typer.Option("--keep-serving", help="Leave the application up.")
     ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address",
-            envvar="RAY_ADDRESS",
-            help="A Ray cluster, such as auto or 10.0.0.1:6379; without it, a private one.",
-        ),
-    ] = None,
-    num_cpus: Annotated[
-        int | None,
-        typer.Option("--num-cpus", min=1, help="Logical CPUs of a private cluster."),
-    ] = None,
+    address: Address = None,
+    num_cpus: NumCpus = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -147,6 +146,30 @@ def search(
 
     with failures.reported(as_json, debug):
         show_search(path, by, devices or [], top, as_json)
+
+
+@app.command()
+def calibrate(
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The hardware file to write.")
+    ] = "hardware.yaml",
+    storage: Annotated[
+        str, typer.Option("--storage", help="Where runs will lie; it is measured, too.")
+    ] = "runs",
+    address: Address = None,
+    num_cpus: NumCpus = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option("--price-per-hour", min=0.0, help="Of one core or device; written down."),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure this cluster and write a hardware file; takes about a minute."""
+    from orchestrator.cli.calibrate_command import calibrate_cluster
+
+    with failures.reported(as_json, debug):
+        calibrate_cluster(output, storage, address, num_cpus, price_per_hour, as_json)
 
 
 @app.command()
