@@ -17,6 +17,7 @@ from orchestrator.cli.arguments import (
     Address,
     AsJson,
     Debug,
+    HardwareName,
     NumCpus,
     Overrides,
     PlanPath,
@@ -52,17 +53,21 @@ def axis(
 
 @app.command()
 def plan(
-    path: PlanPath, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+    path: PlanPath,
+    overrides: Overrides = None,
+    hardware: HardwareName = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Show what a run would do; starts and writes nothing.
 
     The resolved plan, the mesh, batch and bundles at every number of workers, what is written
-    where. Needs no cluster.
+    where, and where the machine is described, what a step will take. Needs no cluster.
     """
     from orchestrator.cli.plan_command import show_plan
 
     with failures.reported(as_json, debug):
-        show_plan(path, overrides or [], as_json)
+        show_plan(path, overrides or [], as_json, hardware)
 
 
 @app.command()
@@ -77,6 +82,7 @@ def run(
     ] = False,
     address: Address = None,
     num_cpus: NumCpus = None,
+    hardware: HardwareName = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -88,7 +94,9 @@ def run(
     from orchestrator.cli.run_command import run_plan_file
 
     with failures.reported(as_json, debug):
-        code = run_plan_file(path, overrides or [], fresh, keep_serving, address, num_cpus, as_json)
+        code = run_plan_file(
+            path, overrides or [], fresh, keep_serving, address, num_cpus, hardware, as_json
+        )
         raise typer.Exit(code)
 
 
@@ -162,13 +170,26 @@ def calibrate(
         float | None,
         typer.Option("--price-per-hour", min=0.0, help="Of one core or device; written down."),
     ] = None,
+    from_runs: Annotated[
+        bool,
+        typer.Option("--from-runs", help="Measure nothing: correct the file by what runs took."),
+    ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Measure this cluster and write a hardware file; takes about a minute."""
-    from orchestrator.cli.calibrate_command import calibrate_cluster
+    """Measure this cluster and write a hardware file; takes about a minute.
 
+    With --from-runs the file's predictions are put beside what the runs of the storage took, and
+    two factors are written into it, shown before and after.
+    """
     with failures.reported(as_json, debug):
+        if from_runs:
+            from orchestrator.cli.refit_command import refit_from_runs
+
+            refit_from_runs(output, storage, as_json)
+            return
+        from orchestrator.cli.calibrate_command import calibrate_cluster
+
         calibrate_cluster(output, storage, address, num_cpus, price_per_hour, as_json)
 
 

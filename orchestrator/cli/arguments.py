@@ -35,3 +35,12 @@ Address = Annotated[
 NumCpus = Annotated[
     int | None, typer.Option("--num-cpus", min=1, help="Logical CPUs of a private cluster.")
 ]
+HardwareName = Annotated[
+    str | None,
+    typer.Option(
+        "--hardware",
+        metavar="FILE|NAME",
+        help="What to predict for: a hardware file or a known device; else $AXIS_HARDWARE, or "
+        "hardware.yaml here, which axis calibrate writes.",
+    ),
+]

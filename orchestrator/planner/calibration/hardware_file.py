@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.plan.yaml_dialect import PlanDumper
+from orchestrator.plan.yaml_dialect import PlanDumper, PlanLoader
 from orchestrator.planner.calibration.fitting import (
     LinkFit,
     ProductFit,
@@ -31,7 +31,7 @@ from orchestrator.planner.calibration.timings import (
     RayTimings,
     Timings,
 )
-from orchestrator.planner.cost.device import Collective, Device
+from orchestrator.planner.cost.device import Collective, Device, Refit
 from orchestrator.planner.cost.hardware_files import parse_device
 
 MARK = "# Measured by axis calibrate"
@@ -202,8 +202,16 @@ def _with_units(name: str, value: Any) -> Any:
     if isinstance(value, float) and name in _RATES:
         return f"{value / 1e9:.4g}GB/s"
     if isinstance(value, float) and name in _TIMES:
-        return f"{value * 1e6:.4g}us"
+        return _duration(value)
     return value
+
+
+def _duration(value: float) -> str:
+    """Four digits in the largest unit that keeps them before the point."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.4g}{unit}"
+    return f"{float(f'{value * 1e6:.4g}'):f}".rstrip("0").rstrip(".") + "us"
 
 
 _NOTES: dict[str, str] = {
@@ -250,3 +258,16 @@ def file_text(values: Mapping[str, Any], how: str) -> str:
         )
         lines.append(dumped.rstrip())
     return "\n".join(lines) + "\n"
+
+
+def with_refit(text: str, factors: Refit) -> str:
+    """The text of a hardware file with other factors, everything else as it was.
+
+    Raises ``ValueError`` for a file that was not written here.
+    """
+    head, _, _ = text.partition("\n")
+    if not head.startswith(MARK):
+        raise ValueError("only a file that axis calibrate wrote can be refitted")
+    values: dict[str, Any] = yaml.load(text, Loader=PlanLoader)
+    values["refit"] = factors.model_dump()
+    return file_text(values, head.removeprefix(MARK).lstrip(":").strip().rstrip("."))

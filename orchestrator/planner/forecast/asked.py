@@ -90,10 +90,15 @@ def as_shared(plan: Plan, workers: int, device: Device) -> Device:
     return device.joined(threads).sharing(crowding(plan, workers, device))
 
 
+def nodes_needed(plan: Plan, workers: int, device: Device) -> int:
+    """Nodes that hold ``workers``, which fill one after another by what they reserve."""
+    wanted = plan.training.resources
+    each = wanted.cpu if device.kind == "cpu" else wanted.gpu
+    return max(1, math.ceil(workers * each / device.per_node - 1e-9))
+
+
 def crowding(plan: Plan, workers: int, device: Device) -> float:
-    """Threads for each core of a node, 1 at the least; workers fill nodes one by one, by what
-    they reserve."""
-    cpus = max(plan.training.resources.cpu, 1e-9)
-    nodes = max(1, math.ceil(workers * cpus / device.per_node - 1e-9))
+    """Threads for each core of a node, 1 at the least."""
+    nodes = nodes_needed(plan, workers, device)
     threads = math.ceil(workers / nodes) * plan.training.threads
     return max(1.0, threads / device.per_node)

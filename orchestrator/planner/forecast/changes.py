@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.plan import Plan
-from orchestrator.plan.sizes import nearest_counts
+from orchestrator.plan.sizes import legal_workers, nearest_counts
 from orchestrator.planner.cost.device import Device
 from orchestrator.planner.cost.estimate_text import seconds
+from orchestrator.planner.forecast.asked import nodes_needed
 from orchestrator.planner.forecast.parts import Parts
 from orchestrator.planner.forecast.predict import Prediction, predict
 from orchestrator.planner.scaling import honest_worker_count, scaling_curve
@@ -47,27 +48,41 @@ def best_change(
     ``parts`` are those of the prediction, or of a run: gains are ratios of predictions, applied
     to what was measured.
     """
-    candidates = [*_predicted(plan, model, found, device), *_taken_away(plan, parts)]
+    candidates = [*_predicted(plan, model, found, device, parts), *_taken_away(plan, parts)]
     best = max(candidates, key=lambda change: change.gain, default=None)
     return best if best is not None and best.gain >= WORTH else None
 
 
 def _predicted(
-    plan: Plan, model: Transformer, found: Prediction, device: Device
+    plan: Plan, model: Transformer, found: Prediction, device: Device, parts: Parts
 ) -> Iterator[Change]:
     """Changes that the cost model can answer for."""
-    now = found.totals.parts.whole
+    now = parts.whole
     for what, changed, workers in _variants(plan, found.workers, device):
         other = predict(changed, model, workers, device)
         if isinstance(other, Prediction) and other.estimate.fits:
-            yield Change(what, 1.0 - other.totals.parts.whole / now)
+            then = _carried_over(parts, found.totals.parts, other.totals.parts)
+            yield Change(what, 1.0 - then / now)
+
+
+def _carried_over(parts: Parts, before: Parts, after: Parts) -> float:
+    """Seconds of a step with ``parts`` after a change that is predicted to lead from ``before`` to
+    ``after``: each part in the same ratio; waiting for samples stays."""
+    total = parts.data
+    for name in ("compute", "communication", "waiting", "checkpoint"):
+        own, old, new = (float(getattr(each, name)) for each in (parts, before, after))
+        total += own * new / old if old > 0 else own + new
+    return total
 
 
 def _variants(plan: Plan, workers: int, device: Device) -> Iterator[tuple[str, Plan, int]]:
     training = plan.training
     more = _neighbours(plan, workers)[1]
     if more is not None:
-        yield f"training.workers={more}", _with_workers(plan, more), more
+        nodes = nodes_needed(plan, more, device)
+        there = nodes_needed(plan, workers, device)
+        where = f", on {nodes} such nodes" if nodes > there else ""
+        yield f"training.workers={more}{where}", _with_workers(plan, more), more
     threads = device.per_node // workers if device.kind == "cpu" else 0
     if threads > training.threads:
         changed = _changed(plan, training={"threads": threads})
@@ -114,10 +129,10 @@ def neighbours(plan: Plan, model: Transformer, found: Prediction, device: Device
 
 
 def _neighbours(plan: Plan, workers: int) -> tuple[int | None, int | None]:
-    near = nearest_counts(plan, workers)
+    near = {*nearest_counts(plan, workers), *legal_workers(plan)}
     below = [count for count in near if count < workers]
     above = [count for count in near if count > workers]
-    return (below[-1] if below else None), (above[0] if above else None)
+    return max(below, default=None), min(above, default=None)
 
 
 def _at(plan: Plan, model: Transformer, device: Device, workers: int) -> Prediction | None:
@@ -139,13 +154,7 @@ def _why_not_fewer(
     step, own = other.totals.parts.step, found.totals.parts.step
     spent = fewer * step / (found.workers * own)
     text = f"{_workers(fewer)} would take {seconds(step)} a step, {step / own:.2f} times as long"
-    return f"{text}, for {spent:.2f} times the worker-hours{_paid(spent)}"
-
-
-def _paid(spent: float) -> str:
-    if spent > 1 - WORTH:
-        return ""
-    return ": cheaper, if there is time"
+    return f"{text}, for {spent:.2f} times the worker-hours"
 
 
 def _why_not_more(
@@ -162,6 +171,8 @@ def _why_not_more(
     share = f"an added worker would bring {max(0.0, gained):.0%} of one"
     if other.crowding > max(1.0, found.crowding):
         share += f", for {other.crowding:g} threads would share a core"
+    if other.nodes > found.nodes:
+        share += f"; it takes {other.nodes} such nodes"
     return f"{text}: {share}"
 
 
@@ -192,6 +203,10 @@ def _workers(count: int) -> str:
 
 
 def _with_workers(plan: Plan, workers: int) -> Plan:
+    """The plan with another number of workers; an elastic one changes its mesh for those that it
+    allows, which a fixed one does not."""
+    if workers in legal_workers(plan):
+        return plan
     return _changed(plan, training={"workers": workers})
 
 

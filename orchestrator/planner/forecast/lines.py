@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +75,12 @@ def table(predicted: Totals | None, measured: Totals | None) -> tuple[Line, ...]
     """The lines, in the order of a step, with what is known of either."""
     found = [
         _line("step", "s", predicted, measured, lambda t: t.parts.step),
-        _line("computing", "s", predicted, measured, lambda t: t.parts.compute),
-        _line("communication, exposed", "s", predicted, measured, lambda t: t.parts.communication),
+        _line("computing", "s", predicted, measured, _apart(lambda p: p.compute)),
+        _line(
+            "communication, exposed", "s", predicted, measured, _apart(lambda p: p.communication)
+        ),
         *_by_dimension(predicted, measured),
-        _line("waiting for other workers", "s", predicted, measured, lambda t: t.parts.waiting),
+        _line("waiting for other workers", "s", predicted, measured, _apart(lambda p: p.waiting)),
         _line("waiting for samples", "s", predicted, measured, lambda t: t.parts.data),
         _line(
             "checkpoints, a step's share", "s", predicted, measured, lambda t: t.parts.checkpoint
@@ -91,8 +93,17 @@ def table(predicted: Totals | None, measured: Totals | None) -> tuple[Line, ...]
     return tuple(each for each in found if (each.predicted, each.measured) != (None, None))
 
 
+def _apart(what: Callable[[Parts], float]) -> Callable[[Totals], float | None]:
+    """A part that is known only where parts could be told apart."""
+    return lambda totals: what(totals.parts) if totals.parts.apart else None
+
+
 def _line(
-    name: str, unit: str, predicted: Totals | None, measured: Totals | None, what: Any
+    name: str,
+    unit: str,
+    predicted: Totals | None,
+    measured: Totals | None,
+    what: Callable[[Totals], float | None],
 ) -> Line:
     return Line(
         name,

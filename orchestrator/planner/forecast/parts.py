@@ -25,7 +25,9 @@ class Parts:
     exchanges that nothing hides; ``waiting`` what it waits for other ranks: the bubble of a
     pipeline, and workers that are slower. ``data`` is waiting for samples. ``checkpoint`` is a
     step's share of evaluations and of what training stands still for checkpoints. ``by_dimension``
-    splits communication over mesh dimensions (dp, fsdp, …), as far as that is known.
+    splits communication over mesh dimensions (dp, fsdp, …), as far as that is known. Without
+    ``apart`` nobody could tell a rank's own work from its waits (on an accelerator, whose work goes
+    on without the thread that is watched): then ``compute`` holds both.
     """
 
     compute: float
@@ -34,6 +36,7 @@ class Parts:
     data: float
     checkpoint: float
     by_dimension: Mapping[str, float] = field(default_factory=dict)
+    apart: bool = True
 
     @property
     def step(self) -> float:
@@ -54,6 +57,7 @@ class Parts:
             "data": self.data,
             "checkpoint": self.checkpoint,
             "by_dimension": dict(self.by_dimension),
+            "apart": self.apart,
         }
 
     @classmethod
@@ -61,7 +65,8 @@ class Parts:
         """From what ``view`` gave. Raises ``KeyError`` or ``ValueError`` for anything else."""
         names = ("compute", "communication", "waiting", "data", "checkpoint")
         split = {str(name): float(part) for name, part in view["by_dimension"].items()}
-        return cls(*(float(view[name]) for name in names), by_dimension=split)
+        seconds = (float(view[name]) for name in names)
+        return cls(*seconds, by_dimension=split, apart=bool(view["apart"]))
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ def limit(parts: Parts) -> Limit:
     name = max(_SAID, key=lambda each: float(getattr(parts, each)))
     share = float(getattr(parts, name)) / parts.whole
     kind, doing = _SAID[name]
+    if name == "compute" and not parts.apart:
+        kind, doing = "compute- or communication-bound", "computing or exchanging"
     if name == "communication" and parts.by_dimension:
         dimension = max(parts.by_dimension, key=lambda each: parts.by_dimension[each])
         kind = f"communication-bound by {MESH_NAMES.get(dimension, dimension)}"

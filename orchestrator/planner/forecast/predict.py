@@ -9,12 +9,18 @@ from typing import Any
 from orchestrator.errors import PlanError
 from orchestrator.plan.cadence import daly_interval
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.refusal import Refusal
 from orchestrator.planner.cost.case import Case
 from orchestrator.planner.cost.device import Device
 from orchestrator.planner.cost.estimate import Estimate, estimate_resolved
 from orchestrator.planner.cost.parameters import Stage, stage_parameters
 from orchestrator.planner.cost.passes import layer_passes, output_passes
-from orchestrator.planner.forecast.asked import crowding, resolve_plan, spec_values
+from orchestrator.planner.forecast.asked import (
+    crowding,
+    nodes_needed,
+    resolve_plan,
+    spec_values,
+)
 from orchestrator.planner.forecast.lines import Line, Totals, table
 from orchestrator.planner.forecast.parts import Limit, Parts, limit
 from orchestrator.transformer import Transformer
@@ -31,13 +37,14 @@ _LEAST_PAUSE_SECONDS = 1e-3
 @dataclass(frozen=True)
 class Prediction:
     """What is expected of ``workers`` workers; ``spec`` is what ``axis estimate`` would be asked,
-    ``crowding`` how many threads share a core."""
+    ``crowding`` how many threads share a core, ``nodes`` how many nodes hold the workers."""
 
     workers: int
     estimate: Estimate
     totals: Totals
     limit: Limit
     crowding: float
+    nodes: int
     spec: Mapping[str, Any]
 
     @property
@@ -79,12 +86,18 @@ def predict(
     except PlanError as error:
         said = "; ".join(problem.sentence() for problem in error.problems)
         return NoPrediction(f"the cost model does not know such a case: {said}", "another mesh")
+    except Refusal as refusal:
+        return NoPrediction(
+            f"{workers} workers are none that the plan can have: {refusal}",
+            "another number of workers",
+        )
     found = estimate_resolved(resolved)
     pause = pause_seconds(plan, found.case)
     totals = _totals(plan, found, pause, workers, device)
     spec = spec_values(plan, model, workers, device)
     shared = crowding(plan, workers, device) if device.kind == "cpu" else 1.0
-    return Prediction(workers, found, totals, limit(totals.parts), shared, spec)
+    nodes = nodes_needed(plan, workers, device)
+    return Prediction(workers, found, totals, limit(totals.parts), shared, nodes, spec)
 
 
 def parts_of(found: Estimate, checkpoint_seconds: float) -> Parts:
@@ -105,9 +118,7 @@ def _totals(plan: Plan, found: Estimate, pause: float, workers: int, device: Dev
     steps = plan.training.steps
     count = steps / interval_steps(plan, found.time.total, pause)
     parts = parts_of(found, count * pause / steps)
-    price = plan.coordination.price_per_hour
-    if price is None and device.price_per_hour is not None:
-        price = device.price_per_hour * (plan.training.threads if device.kind == "cpu" else 1)
+    price = worker_price(plan, device)
     seconds = steps * parts.whole
     work = found.case.work
     return Totals(
@@ -117,6 +128,14 @@ def _totals(plan: Plan, found: Estimate, pause: float, workers: int, device: Dev
         memory_bytes=found.memory.peak,
         cost=None if price is None else price * workers * seconds / 3600.0,
     )
+
+
+def worker_price(plan: Plan, device: Device | None) -> float | None:
+    """Of one worker for an hour: what the plan says, else of its cores or its device."""
+    price = plan.coordination.price_per_hour
+    if price is not None or device is None or device.price_per_hour is None:
+        return price
+    return device.price_per_hour * (plan.training.threads if device.kind == "cpu" else 1)
 
 
 def interval_steps(plan: Plan, step_seconds: float, pause: float) -> float:
