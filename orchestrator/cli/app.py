@@ -177,10 +177,10 @@ def calibrate(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Measure this cluster and write a hardware file; takes about a minute.
+    """Measure this cluster into a hardware file.
 
-    With --from-runs the file's predictions are put beside what the runs of the storage took, and
-    two factors are written into it, shown before and after.
+    Takes about a minute. With --from-runs the file's predictions are put beside what the runs
+    of the storage took, and two factors are written into it, shown before and after.
     """
     with failures.reported(as_json, debug):
         if from_runs:
@@ -191,6 +191,35 @@ def calibrate(
         from orchestrator.cli.calibrate_command import calibrate_cluster
 
         calibrate_cluster(output, storage, address, num_cpus, price_per_hour, as_json)
+
+
+@app.command()
+def study(
+    path: PlanPath,
+    overrides: Overrides = None,
+    workers: Annotated[
+        str, typer.Option("--workers", metavar="N,N", help="Numbers of workers, such as 1,2,4.")
+    ] = "1,2",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each run.")] = 60,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Where page and JSON go.")
+    ] = "study",
+    address: Address = None,
+    num_cpus: NumCpus = None,
+    hardware: HardwareName = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run a plan at several numbers of workers.
+
+    Does it pay to use more? Real runs, one after another, the smallest first. Writes study.html and study.json:
+    throughput, speedup, efficiency, cost, communication, predicted next to measured.
+    """
+    from orchestrator.cli.study_command import StudyOptions, study_plan
+
+    options = StudyOptions(workers, steps, output, address, num_cpus, hardware)
+    with failures.reported(as_json, debug):
+        study_plan(path, overrides or [], options, as_json)
 
 
 @app.command()
