@@ -212,8 +212,9 @@ def study(
 ) -> None:
     """Run a plan at several numbers of workers.
 
-    Does it pay to use more? Real runs, one after another, the smallest first. Writes study.html and study.json:
-    throughput, speedup, efficiency, cost, communication, predicted next to measured.
+    Does it pay to use more? Real runs, one after another, the smallest first. Writes
+    study.html and study.json: throughput, speedup, efficiency, cost, communication, predicted
+    next to measured.
     """
     from orchestrator.cli.study_command import StudyOptions, study_plan
 
