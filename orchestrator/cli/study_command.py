@@ -18,7 +18,7 @@ from orchestrator.plan.load import LoadedPlan
 from orchestrator.plan.sizes import nearest_counts, why_not
 from orchestrator.plan.wording import choice
 from orchestrator.planner.study.page import MARK, study_page
-from orchestrator.planner.study.points import HEAD, Study, study_rows, study_view
+from orchestrator.planner.study.points import Study, study_head, study_rows, study_view
 
 LEAST_STEPS = 12
 """Fewer steps than this say more of the start than of a step."""
@@ -130,8 +130,8 @@ def _about(
 
 def study_text(study: Study) -> str:
     """The table and the verdict, for a terminal."""
-    rows = [HEAD, *study_rows(study)]
-    shown = [i for i in range(len(HEAD)) if any(row[i] != "–" for row in rows[1:])]
+    rows = [study_head(study), *study_rows(study)]
+    shown = [i for i in range(len(rows[0])) if any(row[i] != "–" for row in rows[1:])]
     widths = [max(len(row[i]) for row in rows) for i in shown]
     lines = [
         "  " + "  ".join(row[i].rjust(width) for i, width in zip(shown, widths, strict=True))

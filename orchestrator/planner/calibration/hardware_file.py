@@ -93,12 +93,14 @@ def _rates(
     timings: Timings, products: Sequence[ProductTiming], main: Precision, fitted: ProductFit
 ) -> dict[str, Any]:
     ceilings: dict[str, float] = {main: fitted.rate}
-    for precision in sorted({each.precision for each in products} - {main}):
-        own = [each for each in products if each.precision == precision]
-        ceilings[precision] = median(each.rate / _share(each, fitted) for each in own)
+    for other in sorted({each.precision for each in products} - {main}):
+        own = [each for each in products if each.precision == other]
+        ceilings[other] = median(each.rate / _share(each, fitted) for each in own)
     if timings.kind == "gpu":  # tiles and waves say more of small products there
-        for precision in ceilings:
-            ceilings[precision] = max(t.rate for t in products if t.precision == precision)
+        for each in products:
+            ceilings[each.precision] = max(
+                t.rate for t in products if t.precision == each.precision
+            )
     attention = [each for worker in timings.workers for each in worker.attention]
     own_precision = [each for each in attention if each.precision == main]
     forward, backward = fit_attention(own_precision, ceilings[main])

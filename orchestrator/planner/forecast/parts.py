@@ -63,10 +63,15 @@ class Parts:
     @classmethod
     def of(cls, view: Mapping[str, Any]) -> Parts:
         """From what ``view`` gave. Raises ``KeyError`` or ``ValueError`` for anything else."""
-        names = ("compute", "communication", "waiting", "data", "checkpoint")
-        split = {str(name): float(part) for name, part in view["by_dimension"].items()}
-        seconds = (float(view[name]) for name in names)
-        return cls(*seconds, by_dimension=split, apart=bool(view["apart"]))
+        return cls(
+            compute=float(view["compute"]),
+            communication=float(view["communication"]),
+            waiting=float(view["waiting"]),
+            data=float(view["data"]),
+            checkpoint=float(view["checkpoint"]),
+            by_dimension={str(name): float(part) for name, part in view["by_dimension"].items()},
+            apart=bool(view["apart"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 440, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 16, 62
+WIDTH, HEIGHT = 440, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 16, 42
 _TICKS = 5
 
 
@@ -132,17 +132,12 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def _svg(title: str, unit: str, body: Sequence[str], keys: Sequence[tuple[str, str, bool]]) -> str:
-    legend, x = [], float(_LEFT)
-    y = HEIGHT - 10
-    for name, style, dashed in keys:
-        dash = ' stroke-dasharray="4 3"' if dashed else ""
-        legend.append(
-            f'<line x1="{x:.0f}" y1="{y - 4}" x2="{x + 16:.0f}" y2="{y - 4}" '
-            f'stroke="var(--{style})" stroke-width="{2.5 if dashed else 6}"{dash}/>'
-        )
-        legend.append(_text(x + 21, y, name, "start"))
-        x += 34 + 6.3 * len(name)
-    axis = _text((WIDTH + _LEFT - _RIGHT) / 2, HEIGHT - _BOTTOM + 34, "workers", "middle")
+    axis = _text((WIDTH + _LEFT - _RIGHT) / 2, HEIGHT - 8, "workers", "middle")
+    legend = [
+        f'<span><i class="{"dashed" if dashed else "full"}" style="color: var(--{style})"></i>'
+        f"{escape(name)}</span>"
+        for name, style, dashed in keys
+    ]
     return "\n".join(
         [
             f'<figure><figcaption>{escape(title)} <span class="unit">{escape(unit)}</span>'
@@ -150,7 +145,7 @@ def _svg(title: str, unit: str, body: Sequence[str], keys: Sequence[tuple[str, s
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
             *body,
             axis,
-            *legend,
-            "</svg></figure>",
+            "</svg>",
+            f'<p class="legend">{"".join(legend)}</p></figure>',
         ]
     )

@@ -7,7 +7,7 @@ from html import escape
 
 from orchestrator.planner.forecast.parts import Parts
 from orchestrator.planner.study.charts import Series, Stack, line_chart, stack_chart
-from orchestrator.planner.study.points import HEAD, Study, study_rows
+from orchestrator.planner.study.points import Study, study_head, study_rows
 
 MARK = "<!-- written by axis study -->"
 """What every page begins with, so that a file which is none is never overwritten."""
@@ -35,6 +35,10 @@ th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align
   grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); }
 figure { margin: 0; } figcaption { font-weight: 600; }
 .unit { color: var(--faint); font-weight: 400; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: .2rem 0 0 12%;
+  color: var(--faint); font-size: .85rem; }
+.legend i { display: inline-block; width: 1.1rem; margin-right: .4rem; vertical-align: middle;
+  border-top: .4rem solid currentColor; } .legend i.dashed { border-top: 2px dashed currentColor; }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 12px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -80,8 +84,9 @@ def study_page(study: Study) -> str:
 def _table(study: Study) -> str:
     rows = study_rows(study)
     # A column in which nothing is known says nothing.
-    shown = [i for i in range(len(HEAD)) if any(row[i] != "–" for row in rows)]
-    head = "".join(f"<th>{escape(HEAD[i])}</th>" for i in shown)
+    words = study_head(study)
+    shown = [i for i in range(len(words)) if any(row[i] != "–" for row in rows)]
+    head = "".join(f"<th>{escape(words[i])}</th>" for i in shown)
     body = ["<tr>" + "".join(f"<td>{escape(row[i])}</td>" for i in shown) + "</tr>" for row in rows]
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
@@ -147,11 +152,12 @@ def _about(study: Study) -> str:
 
 def _reading(study: Study) -> str:
     base = study.curve[0].workers
+    times = f", times {base}" if base > 1 else ""
     return (
         '<h2>How to read it</h2><p class="faint">Each row is a real run of the same steps with the '
         "same global batch. Speedup is the time of a step on "
-        f"{base} worker{'s' if base > 1 else ''} over that on as many as the row says, times "
-        f"{base}; efficiency is speedup over workers. Exchanging is what even the busiest worker "
+        f"{base} worker{'s' if base > 1 else ''} over that on as many as the row says{times}; "
+        "efficiency is speedup over workers. Exchanging is what even the busiest worker "
         "of a step waited for the others, waiting is what slower workers made the others wait. "
         "Predictions were made before the runs.</p>"
     )

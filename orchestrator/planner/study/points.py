@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.planner.cost.estimate_text import seconds
 from orchestrator.planner.forecast.parts import Parts, limit
 from orchestrator.planner.scaling import (
     Point,
@@ -166,24 +167,24 @@ def study_view(study: Study) -> dict[str, Any]:
     }
 
 
-HEAD = (
-    "workers",
-    "step",
-    "throughput",
-    "speedup",
-    "efficiency",
-    "communication",
-    "predicted step",
-    "error",
-    "cost",
-)
+def study_head(study: Study) -> tuple[str, ...]:
+    """What the columns of ``study_rows`` hold."""
+    return (
+        "workers",
+        "step",
+        f"{study.unit}/s",
+        "speedup",
+        "efficiency",
+        "communication",
+        "predicted",
+        "error",
+        f"cost per M {study.unit}",
+    )
 
 
 def study_rows(study: Study) -> list[tuple[str, ...]]:
-    """The table for people, under ``HEAD``."""
-    from orchestrator.planner.cost.estimate_text import seconds
-
-    rows = []
+    """The table for people, under ``study_head``."""
+    rows: list[tuple[str, ...]] = []
     for size, point in zip(study.sizes, study.curve, strict=True):
         share, cost = size.communication_share, size.cost_per_million
         predicted = size.predicted
@@ -192,13 +193,13 @@ def study_rows(study: Study) -> list[tuple[str, ...]]:
             (
                 str(size.workers),
                 seconds(size.measured.step),
-                f"{size.rate(size.measured):,.0f} {study.unit}/s",
+                f"{size.rate(size.measured):,.0f}",
                 f"{point.speedup:.2f}",
                 f"{point.efficiency:.0%}",
                 "–" if share is None else f"{share:.1%}",
                 "–" if predicted is None else seconds(predicted.step),
                 "–" if error is None else f"{error:+.1%}",
-                "–" if cost is None else f"{cost:.4g} / M {study.unit}",
+                "–" if cost is None else f"{cost:.4g}",
             )
         )
     return rows

@@ -7,7 +7,6 @@ at the same time, for in a run they share its memory and its clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -92,7 +91,11 @@ def _attention(
     ]
     for part in parts:
         part.requires_grad_()
-    attend = partial(F.scaled_dot_product_attention, *parts, is_causal=True)
+    query, key, value = parts
+
+    def attend() -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+
     forward = timed(attend, _BUDGET_SECONDS, device)
     gradient = torch.randn_like(parts[0])
 
@@ -145,8 +148,8 @@ class _Elementwise:
         """One forward pass over the kernels."""
         size = self.cosine.shape[-1]
         normed = F.rms_norm(self.stream, self.norm.shape, self.norm)
-        query = self._turned(self.query.unflatten(-1, (-1, size)).transpose(1, 2))
-        key = self._turned(self.key.unflatten(-1, (-1, size)).transpose(1, 2))
+        query = self._turned(_heads(self.query, size))
+        key = self._turned(_heads(self.key, size))
         stream = self.stream + query.transpose(1, 2).flatten(2)
         again = F.rms_norm(stream, self.norm.shape, self.norm)
         return normed, key, again, F.silu(self.gate) * self.up, stream + normed
@@ -167,6 +170,11 @@ class _Elementwise:
         hidden, ffn, key = self.stream.shape[-1], self.gate.shape[-1], self.key.shape[-1]
         elements = 12 * hidden + 2 * (hidden + 2 * key) + 2 * hidden + 3 * ffn
         return 3.0 * tokens * elements * self.stream.element_size()
+
+
+def _heads(x: Tensor, size: int) -> Tensor:
+    """``[samples, length, width]`` → ``[samples, heads, length, size]``, as a view."""
+    return x.view(*x.shape[:-1], -1, size).transpose(1, 2)
 
 
 def _layer(

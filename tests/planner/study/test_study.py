@@ -61,7 +61,7 @@ def test_the_verdict_says_where_to_stop():
 def test_without_predictions_and_prices_their_columns_are_gone():
     page = study_page(study(sized(1, 0.4), sized(2, 0.2), missing="no prediction: not described"))
     head = re.findall(r"<th>(.*?)</th>", page)
-    assert head == ["workers", "step", "throughput", "speedup", "efficiency", "communication"]
+    assert head == ["workers", "step", "tokens/s", "speedup", "efficiency", "communication"]
     assert "no prediction: not described" in page
     assert THREE.predicted_curve is not None
     assert study(sized(1, 0.4, 0.4), sized(2, 0.2)).predicted_curve is None
@@ -136,5 +136,5 @@ def test_one_point_and_nothing_are_drawn_too():
 
 def test_the_table_of_people_says_the_same():
     rows = study_rows(THREE)
-    assert rows[1][:5] == ("2", "200 ms", "20,480 tokens/s", "2.00", "100%")
+    assert rows[1][:5] == ("2", "200 ms", "20,480", "2.00", "100%")
     assert rows[0][7] == "-5.0%"
