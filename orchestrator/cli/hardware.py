@@ -18,26 +18,36 @@ VARIABLE = "AXIS_HARDWARE"
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device and where it was found; or no device, and what to do about it."""
+    """A device and where it was found; or none, and what is wrong with the file of the folder."""
 
     device: Device | None
     source: str
+    problem: str = ""
 
 
 def choose_hardware(named: str | None) -> Hardware:
     """The file or device that is named, else that of ``AXIS_HARDWARE``, else ``hardware.yaml``.
 
-    Raises ``PlanError`` for a name that leads nowhere or a file that is wrong; without a name and
-    without a file there is no device, which is no error.
+    Raises ``PlanError`` for a name that leads nowhere or a file that is wrong. Where nothing is
+    named that is no error: there is no device, or no sound file of that name, and nothing is
+    predicted for it.
     """
     chosen = named or os.environ.get(VARIABLE) or ""
-    if not chosen and Path(DEFAULT_FILE).is_file():
-        chosen = DEFAULT_FILE
     if not chosen:
-        return Hardware(None, "")
+        return _of_this_folder()
     if not chosen.endswith((".yaml", ".yml")):
         return Hardware(find_device(chosen), chosen)
     return Hardware(parse_device(_read(chosen), chosen), chosen)
+
+
+def _of_this_folder() -> Hardware:
+    if not Path(DEFAULT_FILE).is_file():
+        return Hardware(None, "")
+    try:
+        return Hardware(parse_device(_read(DEFAULT_FILE), DEFAULT_FILE), DEFAULT_FILE)
+    except PlanError as error:
+        said = "; ".join(problem.sentence() for problem in error.problems[:3])
+        return Hardware(None, DEFAULT_FILE, f"{DEFAULT_FILE} is no hardware file: {said}")
 
 
 def _read(path: str) -> str:

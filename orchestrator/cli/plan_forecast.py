@@ -20,6 +20,8 @@ _MOST_SIZES = 4
 def forecast_view(plan: Plan, counts: list[int], hardware: Hardware) -> dict[str, Any]:
     """Predictions at ``counts`` workers, with the lines for a person; or why there are none."""
     device = hardware.device
+    if hardware.problem:
+        return {"no_prediction": f"no prediction: {hardware.problem}", "sizes": []}
     if device is None:
         missing = predict(plan, None, counts[-1], None)
         assert isinstance(missing, NoPrediction)

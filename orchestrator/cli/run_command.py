@@ -34,6 +34,8 @@ def run_plan_file(
     """Run the plan in the file; returns the exit code. Raises ``AxisError`` for a refusal."""
     loaded = load_checked(path, overrides)
     chosen = choose_hardware(hardware)
+    if chosen.problem:
+        typer.echo(f"warning: nothing is predicted: {chosen.problem}", err=True)
     # Only now: a plan that is wrong is told so in a fraction of a second.
     from orchestrator.runtime.run import RunOptions, run_plan
 

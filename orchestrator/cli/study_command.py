@@ -48,6 +48,8 @@ def study_plan(path: str, overrides: Sequence[str], options: StudyOptions, as_js
         works = f"{LEAST_STEPS} or more"
         raise PlanError([Problem("--steps", what, works=works)], "command line")
     chosen = choose_hardware(options.hardware)
+    if chosen.problem:
+        typer.echo(f"warning: nothing is predicted: {chosen.problem}", err=True)
     folder = _folder(options.output)
     plans = _plans(path, overrides, counts, options.steps)
     # Only now: everything that can be refused has been.

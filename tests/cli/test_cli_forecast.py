@@ -86,6 +86,15 @@ def test_the_file_of_the_folder_is_taken(project: Project) -> None:
     assert "axis calibrate" not in view["prediction"]["no_prediction"]
 
 
+def test_an_unsound_file_of_the_folder_refuses_no_plan(project: Project) -> None:
+    Path("hardware.yaml").write_text("shopping: [bread]\n")
+    shown = project("plan", "plan.yaml")
+    assert shown.code == 0
+    assert "hardware.yaml is no hardware file" in " ".join(shown.out.split())
+    named = project("plan", "plan.yaml", "--hardware", "hardware.yaml")
+    assert named.code == 2
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
