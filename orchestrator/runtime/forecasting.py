@@ -151,7 +151,7 @@ def _measured(
     device: Device | None,
 ) -> Totals:
     tokens = None if model is None else plan.training.global_batch * model.seq_len
-    price = worker_price(plan, device)
+    price = worker_price(plan, found.workers, device)
     hourly = None if price is None else price * found.workers
     return measured_totals(parts, tokens, found.training_seconds, hourly)
 

@@ -68,7 +68,7 @@ def _sized(loaded: LoadedPlan, ended: Ended, device: Device | None) -> tuple[Siz
     kept = _read(ended.run, COMPARISON_FILE)
     model = _read(ended.run, PREDICTION_FILE).get("model")
     plan = loaded.plan
-    price = worker_price(plan, device)
+    price = worker_price(plan, found.workers, device)
     batch = plan.training.global_batch
     size = Sized(
         workers=found.workers,

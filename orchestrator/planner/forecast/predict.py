@@ -118,7 +118,7 @@ def _totals(plan: Plan, found: Estimate, pause: float, workers: int, device: Dev
     steps = plan.training.steps
     count = steps / interval_steps(plan, found.time.total, pause)
     parts = parts_of(found, count * pause / steps)
-    price = worker_price(plan, device)
+    price = worker_price(plan, workers, device)
     seconds = steps * parts.whole
     work = found.case.work
     return Totals(
@@ -130,12 +130,15 @@ def _totals(plan: Plan, found: Estimate, pause: float, workers: int, device: Dev
     )
 
 
-def worker_price(plan: Plan, device: Device | None) -> float | None:
-    """Of one worker for an hour: what the plan says, else of its cores or its device."""
+def worker_price(plan: Plan, workers: int, device: Device | None) -> float | None:
+    """Of one of ``workers`` for an hour: what the plan says, else of the cores that it keeps busy,
+    or of its devices."""
     price = plan.coordination.price_per_hour
     if price is not None or device is None or device.price_per_hour is None:
         return price
-    return device.price_per_hour * (plan.training.threads if device.kind == "cpu" else 1)
+    if device.kind == "cpu":
+        return device.price_per_hour * plan.training.threads / crowding(plan, workers, device)
+    return device.price_per_hour * plan.training.resources.gpu
 
 
 def interval_steps(plan: Plan, step_seconds: float, pause: float) -> float:

@@ -176,6 +176,10 @@ def test_a_price_makes_a_cost():
     assert made.totals.cost == pytest.approx(2 * seconds * 1e-3)
     priced = DEVICE.model_copy(update={"price_per_hour": 3.6})
     assert found(device=priced).totals.cost == pytest.approx(2 * seconds * 1e-3)
+    # Four workers on two cores are paid as two cores.
+    crowded = ("training.resources.cpu=0.5", "training.workers=4")
+    four = found(*crowded, workers=4, device=priced).totals
+    assert four.cost == pytest.approx(2 * four.training_seconds * 1e-3)
 
 
 def test_a_prediction_is_told_in_a_few_lines():
