@@ -81,6 +81,9 @@ def predict(
             "def transformer(self): return Transformer(layers=…, hidden=…, …) in the Job, if its "
             "model is one",
         )
+    mismatch = _mismatch(plan, device)
+    if mismatch is not None:
+        return mismatch
     try:
         resolved = resolve_plan(plan, model, workers, device)
     except PlanError as error:
@@ -98,6 +101,18 @@ def predict(
     shared = crowding(plan, workers, device) if device.kind == "cpu" else 1.0
     nodes = nodes_needed(plan, workers, device)
     return Prediction(workers, found, totals, limit(totals.parts), shared, nodes, spec)
+
+
+def _mismatch(plan: Plan, device: Device) -> NoPrediction | None:
+    """Workers compute on GPUs where they reserve some, else on cores."""
+    gpu = plan.training.resources.gpu
+    if device.kind == "gpu" and not gpu:
+        reason = f"{device.name} is a GPU, and training.resources.gpu is 0"
+        return NoPrediction(reason, "training.resources.gpu=1, or a hardware file of processors")
+    if device.kind == "cpu" and gpu:
+        reason = f"{device.name} is a processor, and training.resources.gpu is {gpu:g}"
+        return NoPrediction(reason, "training.resources.gpu=0, or a hardware file of GPUs")
+    return None
 
 
 def parts_of(found: Estimate, checkpoint_seconds: float) -> Parts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.planner.cost.compare import PART_WORDS
 from orchestrator.planner.forecast.changes import Change, Neighbours
 from orchestrator.planner.forecast.lines import views
 from orchestrator.planner.forecast.predict import Prediction
@@ -45,10 +46,20 @@ def prediction_rows(found: Prediction, near: Neighbours, change: Change | None) 
         step += f"; DOES NOT FIT: {cells['memory of a worker']} a worker"
     lines = [
         f"{step}, on {found.estimate.case.cluster.device.name}",
-        f"binds: {found.limit.sentence}",
+        f"binds: {found.limit.sentence}{_most_of_it(found)}",
         f"why not fewer: {near.fewer}",
         f"why not more: {near.more}",
     ]
     if change is not None:
         lines.append(f"would help most: {change.sentence}")
     return lines
+
+
+def _most_of_it(found: Prediction) -> str:
+    """What computing is for the most part, where computing is what binds."""
+    if found.limit.kind != "compute-bound":
+        return ""
+    time = found.estimate.time
+    names = ("products", "attention", "streaming", "host", "optimizer")
+    most = max(names, key=lambda name: float(getattr(time, name)))
+    return f", most of it {PART_WORDS[most]}"

@@ -88,6 +88,23 @@ def test_without_a_machine_or_a_model_there_is_no_prediction_and_a_way_to_one():
             assert word in made.sentence
 
 
+def test_workers_without_gpus_are_not_predicted_on_one():
+    gpu = find_device("A100-80GB-SXM")
+    made = predict(plan_of(), MODEL, 2, gpu)
+    assert isinstance(made, NoPrediction)
+    assert "training.resources.gpu=1" in made.sentence
+    made = predict(plan_of("training.resources.gpu=1"), MODEL, 2, DEVICE)
+    assert isinstance(made, NoPrediction)
+    made = predict(plan_of("training.resources.gpu=1"), MODEL, 2, gpu)
+    assert isinstance(made, Prediction)
+    # An accelerator hides what it can, and computes this little model in next to no time.
+    assert made.totals.parts.step < found().totals.parts.step
+    assert made.crowding == 1.0
+    half = predict(plan_of("training.resources.gpu=0.5"), MODEL, 2, gpu)
+    assert isinstance(half, Prediction)
+    assert half.totals.parts.compute > made.totals.parts.compute
+
+
 def test_what_the_cost_model_refuses_is_told_not_raised():
     odd = Transformer(layers=3, hidden=100, heads=3, vocab=10, seq_len=7)
     made = predict(plan_of("model.pipeline=2"), odd, 2, DEVICE)
