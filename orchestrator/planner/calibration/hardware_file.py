@@ -111,6 +111,7 @@ def _rates(
         "sustained": 1.0,
         "flash": {"forward": forward, "backward": backward},
     }
+    values["processors"] = timings.workers[0].processors
     if timings.kind == "cpu":
         values["half_lengths"] = fitted.half.model_dump()
     return values

@@ -67,6 +67,8 @@ class WorkerTimings:
     memory_bytes_per_second: float
     operation_seconds: float
     """Of the host, for one small operation."""
+    processors: int = 1
+    """Units of the device that each compute one tile of a product."""
 
 
 @dataclass(frozen=True, slots=True)

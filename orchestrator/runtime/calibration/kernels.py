@@ -58,16 +58,23 @@ def measure_worker(device: torch.device) -> WorkerTimings:
     """Time everything that a worker computes, on ``device``."""
     main: Precision = "fp32" if device.type == "cpu" else "bf16"
     shapes = _CPU_PRODUCTS if device.type == "cpu" else _GPU_PRODUCTS
+    other: Precision = "bf16" if device.type == "cpu" else "fp32"
     products = [_product(shape, main, device) for shape in shapes]
-    if device.type == "cpu":
-        products += [_product(shape, "bf16", device) for shape in shapes[1:4]]
+    products += [_product(shape, other, device) for shape in shapes[1:4]]
     return WorkerTimings(
         products=tuple(products),
         attention=tuple(_attention(shape, main, device) for shape in _ATTENTION[device.type]),
         kernels=tuple(_layer(shape, main, device) for shape in _LAYERS[device.type]),
         memory_bytes_per_second=_memory(device),
         operation_seconds=_operation(device),
+        processors=_processors(device),
     )
+
+
+def _processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 1
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def _product(

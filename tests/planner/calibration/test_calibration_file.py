@@ -38,6 +38,32 @@ def test_the_file_holds_what_was_timed():
     assert max(found.errors.values()) < 0.01
 
 
+def test_an_accelerator_is_told_by_its_tiles():
+    timings = machine()
+    gpu = replace(
+        timings,
+        kind="gpu",
+        workers=tuple(
+            replace(
+                worker,
+                products=tuple(
+                    replace(each, precision={"fp32": "bf16", "bf16": "fp32"}[each.precision])
+                    for each in worker.products
+                ),
+                attention=tuple(replace(each, precision="bf16") for each in worker.attention),
+                processors=132,
+            )
+            for worker in timings.workers
+        ),
+    )
+    device = calibrated(gpu).device
+    assert (device.kind, device.processors, device.half_lengths) == ("gpu", 132, None)
+    # The largest rate that was reached, in each precision: a plan may ask for either.
+    best = max(p.rate for p in gpu.workers[0].products if p.precision == "bf16")
+    assert device.ceiling("bf16") == pytest.approx(best, rel=1e-3)
+    assert device.peak("fp32") > 0
+
+
 def test_what_was_not_measured_is_named_and_shows_in_an_estimate():
     device = calibrated(machine()).device
     assert device.inter.bandwidth == device.intra.bandwidth
