@@ -199,7 +199,7 @@ def _smallest(plan: Plan, workers: int) -> int:
 
 
 def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+    return "1 worker" if count == 1 else f"{count:,} workers"
 
 
 def _with_workers(plan: Plan, workers: int) -> Plan:

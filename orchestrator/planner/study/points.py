@@ -113,7 +113,7 @@ class Study:
 
 
 def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+    return "1 worker" if count == 1 else f"{count:,} workers"
 
 
 def _curve(sizes: Sequence[Sized], parts: Sequence[Parts]) -> tuple[Point, ...]:
