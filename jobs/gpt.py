@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator import Batch, Job, Row, Sample, Split
+from orchestrator import Batch, Job, Row, Sample, Split, Transformer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -144,6 +144,21 @@ class GPT(Job):
                 "tensor": {**sizes, "seq_len": self.seq_len},
                 "context": {"seq_len": self.seq_len},
             },
+        )
+
+    def transformer(self) -> Transformer:
+        """The sizes that decide what a step costs."""
+        sizes = self.sizes
+        return Transformer(
+            layers=sizes["layers"],
+            hidden=sizes["hidden"],
+            heads=sizes["heads"],
+            kv_heads=sizes["kv_heads"],
+            ffn=sizes["ffn"],
+            vocab=VOCAB,
+            seq_len=self.seq_len,
+            gated_ffn=True,
+            tied=sizes["tie"],
         )
 
     def huggingface_config(self) -> Mapping[str, Any]:

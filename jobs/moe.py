@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.gpt import GPT, PAD, VOCAB
-from orchestrator import Batch, Split
+from orchestrator import Batch, Split, Transformer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,6 +60,11 @@ class MoEGPT(GPT):
         from jobs.mixture import MixtureShape
 
         return MixtureShape(vocab=VOCAB, **self.sizes, **self.mixture)
+
+    def transformer(self) -> Transformer:
+        """The sizes of ``GPT`` with experts in place of each MLP, as wide as ``ffn``."""
+        mixture = self.mixture
+        return replace(super().transformer(), experts=mixture["experts"], topk=mixture["top_k"])
 
     def model(self) -> nn.Module:
         """A ``MixtureLlama`` of the Job's shape."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.job import Batch, Job, Row, Sample
 from orchestrator.split import Split
+from orchestrator.transformer import Transformer
 
 if TYPE_CHECKING:
     from orchestrator.parallel.context import sequence_counts, whole_length
@@ -19,6 +20,7 @@ __all__ = [
     "Row",
     "Sample",
     "Split",
+    "Transformer",
     "__version__",
     "sequence_counts",
     "whole_length",

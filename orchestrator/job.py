@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from orchestrator.split import Split
+    from orchestrator.transformer import Transformer
 
 Row = Mapping[str, Any]
 """One record of the source: a file's ``path`` and ``text``, or the columns of a table."""
@@ -90,6 +91,11 @@ class Job:
     def split(self) -> Split | None:
         """How the model may be cut over the mesh; nothing: as a whole alone, which is enough
         for ``model.replicate`` and ``model.shard``."""
+        return None
+
+    def transformer(self) -> Transformer | None:
+        """The sizes of the model, from which the planner predicts time and memory; nothing: it
+        predicts nothing, and says so. Asked without torch: import it in other methods."""
         return None
 
     def answer(self, model: nn.Module, requests: Sequence[Any]) -> Sequence[Any]:

@@ -20,15 +20,16 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "orchestrator"
 
-LEAVES = {"errors", "job", "split", "storage"}
+LEAVES = {"errors", "job", "split", "transformer", "storage"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "split": set(),
-    "job": {"split"},
+    "transformer": set(),
+    "job": {"split", "transformer"},
     "storage": {"errors"},
     "plan": {"errors", "job", "split"},
     "job_import": {"errors", "job", "split", "plan"},
-    "planner": {"errors", "plan"},
+    "planner": {"errors", "transformer", "plan"},
     "coordinator": {"errors", "plan"},
     "feed": {"errors", "job", "storage", "plan"},
     "parallel": {*LEAVES, "plan", "job_import", "feed"},

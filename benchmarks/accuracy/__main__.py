@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.accuracy.collective_sets import one_node_pairs, peak_pairs, two_node_pairs
+from benchmarks.accuracy.failure_sets import daly_pairs, ettr_pairs, mttf_pairs
 from benchmarks.accuracy.memory_sets import fitted, profile_pairs, ratio_pairs, zero_pairs
 from benchmarks.accuracy.published import absent, folder
 from benchmarks.accuracy.scores import Pair, choice, null_pairs, score
@@ -24,6 +25,7 @@ def main() -> int:
     _choices()
     _memory()
     _collectives()
+    _failures()
     return 0
 
 
@@ -70,6 +72,13 @@ def _collectives() -> None:
     print(_line("all-reduce, one node", one_node_pairs()))
     print(_line("all-reduce, two nodes", two_node_pairs()))
     print(_line("bus bandwidth, one node", peak_pairs()))
+
+
+def _failures() -> None:
+    print("\nFailures.\n\n" + _HEAD)
+    print(_line("Daly's optima, as printed", daly_pairs()))
+    print(_line("mean time to failure", mttf_pairs()))
+    print(_line("effective training time", ettr_pairs()))
 
 
 def _line(name: str, pairs: Sequence[Pair]) -> str:

@@ -13,7 +13,17 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import checkpoint_command, failures
-from orchestrator.cli.arguments import AsJson, Debug, Overrides, PlanPath, RunName, StorageUri
+from orchestrator.cli.arguments import (
+    Address,
+    AsJson,
+    Debug,
+    HardwareName,
+    NumCpus,
+    Overrides,
+    PlanPath,
+    RunName,
+    StorageUri,
+)
 
 app = typer.Typer(
     name="axis",
@@ -43,17 +53,21 @@ def axis(
 
 @app.command()
 def plan(
-    path: PlanPath, overrides: Overrides = None, as_json: AsJson = False, debug: Debug = False
+    path: PlanPath,
+    overrides: Overrides = None,
+    hardware: HardwareName = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Show what a run would do; starts and writes nothing.
 
     The resolved plan, the mesh, batch and bundles at every number of workers, what is written
-    where. Needs no cluster.
+    where, and where the machine is described, what a step will take. Needs no cluster.
     """
     from orchestrator.cli.plan_command import show_plan
 
     with failures.reported(as_json, debug):
-        show_plan(path, overrides or [], as_json)
+        show_plan(path, overrides or [], as_json, hardware)
 
 
 @app.command()
@@ -66,18 +80,9 @@ def run(
     keep_serving: Annotated[
         bool, typer.Option("--keep-serving", help="Leave the application up.")
     ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address",
-            envvar="RAY_ADDRESS",
-            help="A Ray cluster, such as auto or 10.0.0.1:6379; without it, a private one.",
-        ),
-    ] = None,
-    num_cpus: Annotated[
-        int | None,
-        typer.Option("--num-cpus", min=1, help="Logical CPUs of a private cluster."),
-    ] = None,
+    address: Address = None,
+    num_cpus: NumCpus = None,
+    hardware: HardwareName = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -89,7 +94,9 @@ def run(
     from orchestrator.cli.run_command import run_plan_file
 
     with failures.reported(as_json, debug):
-        code = run_plan_file(path, overrides or [], fresh, keep_serving, address, num_cpus, as_json)
+        code = run_plan_file(
+            path, overrides or [], fresh, keep_serving, address, num_cpus, hardware, as_json
+        )
         raise typer.Exit(code)
 
 
@@ -147,6 +154,73 @@ def search(
 
     with failures.reported(as_json, debug):
         show_search(path, by, devices or [], top, as_json)
+
+
+@app.command()
+def calibrate(
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The hardware file to write.")
+    ] = "hardware.yaml",
+    storage: Annotated[
+        str, typer.Option("--storage", help="Where runs will lie; it is measured, too.")
+    ] = "runs",
+    address: Address = None,
+    num_cpus: NumCpus = None,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option("--price-per-hour", min=0.0, help="Of one core or device; written down."),
+    ] = None,
+    from_runs: Annotated[
+        bool,
+        typer.Option("--from-runs", help="Measure nothing: correct the file by what runs took."),
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure this cluster into a hardware file.
+
+    Takes about a minute. With --from-runs the file's predictions are put beside what the runs
+    of the storage took, and two factors are written into it, shown before and after.
+    """
+    with failures.reported(as_json, debug):
+        if from_runs:
+            from orchestrator.cli.refit_command import refit_from_runs
+
+            refit_from_runs(output, storage, as_json)
+            return
+        from orchestrator.cli.calibrate_command import calibrate_cluster
+
+        calibrate_cluster(output, storage, address, num_cpus, price_per_hour, as_json)
+
+
+@app.command()
+def study(
+    path: PlanPath,
+    overrides: Overrides = None,
+    workers: Annotated[
+        str, typer.Option("--workers", metavar="N,N", help="Numbers of workers, such as 1,2,4.")
+    ] = "1,2",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each run.")] = 60,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Where page and JSON go.")
+    ] = "study",
+    address: Address = None,
+    num_cpus: NumCpus = None,
+    hardware: HardwareName = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run a plan at several numbers of workers.
+
+    Does it pay to use more? Real runs, one after another, the smallest first. Writes
+    study.html and study.json: throughput, speedup, efficiency, cost, communication, predicted
+    next to measured.
+    """
+    from orchestrator.cli.study_command import StudyOptions, study_plan
+
+    options = StudyOptions(workers, steps, output, address, num_cpus, hardware)
+    with failures.reported(as_json, debug):
+        study_plan(path, overrides or [], options, as_json)
 
 
 @app.command()

@@ -24,3 +24,23 @@ StorageUri = Annotated[
         "--storage", help="Where runs lie: a folder or a pyarrow.fs URI; else the plan's, or runs."
     ),
 ]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="RAY_ADDRESS",
+        help="A Ray cluster, such as auto or 10.0.0.1:6379; without it, a private one.",
+    ),
+]
+NumCpus = Annotated[
+    int | None, typer.Option("--num-cpus", min=1, help="Logical CPUs of a private cluster.")
+]
+HardwareName = Annotated[
+    str | None,
+    typer.Option(
+        "--hardware",
+        metavar="FILE|NAME",
+        help="What to predict for: a hardware file or a known device; else $AXIS_HARDWARE, or "
+        "hardware.yaml here, which axis calibrate writes.",
+    ),
+]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from orchestrator.cli.hardware import choose_hardware
+from orchestrator.cli.plan_forecast import forecast_view, shown_counts
 from orchestrator.cli.plan_text import plan_text
 from orchestrator.cli.plan_view import plan_view
 from orchestrator.errors import JobError, PlanError
@@ -15,10 +17,13 @@ from orchestrator.plan.split_checks import needs_split
 from orchestrator.plan.static_job import check_targets
 
 
-def show_plan(path: str, overrides: list[str], as_json: bool) -> None:
-    """Load, check and print. Raises ``PlanError`` with everything that is wrong."""
+def show_plan(path: str, overrides: list[str], as_json: bool, hardware: str | None = None) -> None:
+    """Load, check, predict and print. Raises ``PlanError`` with everything that is wrong."""
     loaded = load_checked(path, overrides)
+    chosen = choose_hardware(hardware)
     view = plan_view(loaded.plan, check_mesh(loaded))
+    counts = shown_counts([size["workers"] for size in view["sizes"]])
+    view["prediction"] = forecast_view(loaded.plan, counts, chosen)
     typer.echo(json.dumps(view, indent=2) if as_json else plan_text(loaded.plan, view))
 
 

@@ -42,7 +42,18 @@ def _what_it_comes_to(plan: Plan, view: dict[str, Any]) -> list[tuple[str, str]]
         *_sizes(plan, view["sizes"]),
         ("checkpoints", _checkpoints(view["checkpoints"])),
         ("inference", _inference(plan, plan.inference)),
+        *_prediction(view["prediction"]),
     ]
+
+
+def _prediction(prediction: dict[str, Any]) -> list[tuple[str, str]]:
+    if prediction["no_prediction"]:
+        return [("prediction", prediction["no_prediction"].replace("no prediction", "none", 1))]
+    rows = []
+    for size in prediction["sizes"]:
+        rows.append(("prediction", f"{_counted(size['workers'], 'worker')}: {size['text'][0]}"))
+        rows += [("", line) for line in size["text"][1:]]
+    return rows
 
 
 def _data(plan: Plan) -> str:

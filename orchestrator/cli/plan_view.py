@@ -96,6 +96,8 @@ def _writes(plan: Plan) -> dict[str, str]:
         f"{run}/metrics/": "every step's figures, by attempt",
         f"{run}/checkpoints/": "committed checkpoints",
         f"{run}/logs/": "what driver and workers log, by attempt",
+        f"{run}/prediction.json": "what is expected of it, kept before it starts",
+        f"{run}/comparison.json": "the same beside what was measured",
         f"{run}/report.md": "the report of the last attempt",
         f"{storage}/_stores/": "sample stores, shared by the runs of this storage",
     }

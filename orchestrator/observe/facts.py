@@ -49,6 +49,18 @@ class GroupLoss:
 
 
 @dataclass(frozen=True)
+class ForecastFacts:
+    """What was predicted beside what was measured, as words: a row for each quantity (its name,
+    predicted, measured, error), what limited the run, the change that would help most, and why
+    nothing was predicted."""
+
+    rows: tuple[tuple[str, str, str, str], ...] = ()
+    limited: str = ""
+    would_help: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class ReportFacts:
     """Everything a report tells.
 
@@ -78,6 +90,7 @@ class ReportFacts:
     torn: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     num_events_removed: int = 0
+    forecast: ForecastFacts | None = None
 
 
 def gather_facts(
@@ -88,11 +101,13 @@ def gather_facts(
     request_url: str = "",
     about: Mapping[str, str] | None = None,
     places: Mapping[str, str] | None = None,
+    forecast: ForecastFacts | None = None,
 ) -> ReportFacts:
     """The facts of the run ``name`` below ``storage`` (the plan's).
 
     ``command`` is what starts or resumes the run; ``request_url`` the full address the example
-    is posted to; ``about`` and ``places`` are added to what the run's folder tells by itself.
+    is posted to; ``about`` and ``places`` are added to what the run's folder tells by itself;
+    ``forecast`` is what was expected, beside what came of it.
     Raises ``DamagedError`` when the journal cannot be read.
     """
     run = storage.child(name)
@@ -121,6 +136,7 @@ def gather_facts(
         torn=journal.torn,
         remarks=journal.remarks,
         num_events_removed=past.before.num_events,
+        forecast=forecast,
     )
 
 
@@ -194,6 +210,8 @@ def _places(run: Storage) -> dict[str, str]:
         "plan as resolved": "plan.yaml",
         "events": "journal",
         "step metrics": "metrics",
+        "prediction": "prediction.json",
+        "predicted and measured": "comparison.json",
         "checkpoints": "checkpoints",
         "logs": "logs",
     }

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from orchestrator.coordinator.state import StoreRecord
 from orchestrator.observe.curve import sparkline, spread
-from orchestrator.observe.facts import Commit, ReportFacts
+from orchestrator.observe.facts import Commit, ForecastFacts, ReportFacts
 from orchestrator.observe.spent import goodput_line, time_rows
 from orchestrator.observe.summary import render_summary, skipped_text, verdict
 from orchestrator.observe.timeline import Stretch
@@ -46,6 +46,7 @@ def render_report(facts: ReportFacts) -> str:
     sections = [
         _heading(facts),
         _section("How it went", _phases(facts)),
+        _section("Predicted and measured", _forecast(facts.forecast)),
         _section("Data", _data(facts.state.store)),
         _section("Loss", _loss(facts)),
         _section("Checkpoints", _checkpoints(facts)),
@@ -83,6 +84,20 @@ def _phases(facts: ReportFacts) -> str:
     sum_row = ("", "**in all**", f"**{total}**")
     table = markdown_table(("attempt", "phase", "took"), [*rows, sum_row])
     return "\n\n".join(filter(None, [table, _spent(facts), *_restart_lines(facts)]))
+
+
+def _forecast(forecast: ForecastFacts | None) -> str:
+    if forecast is None:
+        return ""
+    head = ("of a step, if not said otherwise", "predicted", "measured", "error")
+    parts = [markdown_table(head, forecast.rows)] if forecast.rows else []
+    if forecast.missing:
+        parts.append(f"{capital(forecast.missing)}.")
+    if forecast.limited:
+        parts.append(f"What limited it: {forecast.limited}.")
+    if forecast.would_help:
+        parts.append(f"What would help most, by prediction: {forecast.would_help}.")
+    return "\n\n".join(parts)
 
 
 def _spent(facts: ReportFacts) -> str:

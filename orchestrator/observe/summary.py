@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.coordinator.state import StoreRecord
 from orchestrator.errors import EXIT_CODES
 from orchestrator.observe.curve import sparkline
-from orchestrator.observe.facts import ReportFacts
+from orchestrator.observe.facts import ForecastFacts, ReportFacts
 from orchestrator.observe.timeline import Stretch
 from orchestrator.observe.wording import (
     counted,
@@ -69,6 +69,7 @@ def _outcome_rows(facts: ReportFacts) -> list[tuple[str, str]]:
         curve = sparkline([loss for _, loss in facts.losses], 24)
         first, last = facts.losses[0], facts.losses[-1]
         rows.append(("loss", f"{first[1]:.4f} {curve} {last[1]:.4f} at step {last[0]:,}"))
+    rows += _forecast_rows(facts.forecast)
     if facts.num_skipped:
         rows.append(("not finite", skipped_text(facts)))
     for loss in facts.group_losses:
@@ -81,6 +82,29 @@ def _outcome_rows(facts: ReportFacts) -> list[tuple[str, str]]:
         request = json.dumps(facts.example.request, ensure_ascii=False)
         rows.append(("request", shortened(printable(request), _LONGEST_REQUEST)))
         rows.append(("answer", answer_text(facts.example.answer)))
+    return rows
+
+
+_TOLD_LINES = ("step", "communication, exposed", "throughput")
+
+
+def _forecast_rows(forecast: ForecastFacts | None) -> list[tuple[str, str]]:
+    if forecast is None:
+        return []
+    rows = []
+    if forecast.missing:
+        rows.append(("predicted", forecast.missing))
+    else:
+        told = [
+            f"{name} {predicted}, was {measured} ({error})"
+            for name, predicted, measured, error in forecast.rows
+            if name in _TOLD_LINES
+        ]
+        rows.append(("predicted", "; ".join(told)))
+    if forecast.limited:
+        rows.append(("limited", forecast.limited))
+    if forecast.would_help:
+        rows.append(("would help", forecast.would_help))
     return rows
 
 

@@ -341,6 +341,9 @@ class Coordinator:
             self._name(book, slow)
         if ears.is_complete and not was_complete:
             self._verify(book, ears.nodes_by_rank())
+        shares = ears.take_shares() if rank == 0 else None
+        if shares is not None and book.metrics is not None:
+            book.metrics.append(shares)
 
     def _ears(self, book: Book) -> Ears:
         state = book.state

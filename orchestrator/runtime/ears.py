@@ -8,16 +8,19 @@ whose silence matters is worked out in ``coordinator``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestrator.coordinator.hang import Seat
+from orchestrator.coordinator.shares import Counted, Shares
 from orchestrator.coordinator.slow_links import Links, RoundTrip, hear
 from orchestrator.coordinator.stragglers import Lookout, Slow, Work, look, watch
 from orchestrator.plan.mesh import Mesh
 from orchestrator.runtime.memory import KillCount
 
 _REMEMBERED_STEPS = 1024
+_UNTYPICAL_STEPS = 2
+"""The first steps allocate and connect; what they took says nothing of the others."""
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Ears:
     """What the first worker waited for samples, and between steps, since the first of them."""
     _lookout: Lookout | None = None
     _links: Links = field(default_factory=Links)
+    _counted: Counted | None = None
+    _first_step: int | None = None
     _finished_at: dict[int, float] = field(default_factory=dict)
 
     def hear(self, rank: int, records: Sequence[Mapping[str, Any]], now: float) -> tuple[Slow, ...]:
@@ -84,6 +89,7 @@ class Ears:
         if self.is_complete and self.mesh is not None:
             nodes = [self.seats[rank].node for rank in range(self.mesh.size)]
             self._lookout = watch(nodes, self.mesh)
+            self._counted = Counted(self.mesh.size)
 
     def _stepped(self, record: Mapping[str, Any]) -> None:
         """Between two steps lie evaluations and what is waited for of checkpoints."""
@@ -101,7 +107,20 @@ class Ears:
         if self._lookout is None or not works:
             return ()
         self._lookout, slow = look(self._lookout, works, now)
+        for work in works:
+            if self._first_step is None:
+                self._first_step = work.step
+            if self._counted is not None and work.step >= self._first_step + _UNTYPICAL_STEPS:
+                self._counted = self._counted.with_work(work)
         return slow
+
+    def take_shares(self) -> dict[str, Any] | None:
+        """What the steps came to that all workers have told of since the last time, as a record
+        for the run's metrics; nothing where there were none."""
+        if self._counted is None or not self._counted.shares.num_steps:
+            return None
+        shares, self._counted = self._counted.shares, replace(self._counted, shares=Shares())
+        return {"kind": "shares", **asdict(shares)}
 
     def _slow_link(self, records: Sequence[Mapping[str, Any]], now: float) -> tuple[Slow, ...]:
         trips = [_trip(record) for record in records if record["kind"] == "round-trip"]

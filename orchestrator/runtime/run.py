@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from orchestrator.coordinator.actions import End
 from orchestrator.coordinator.events import Opened
 from orchestrator.coordinator.policy import KeepServing, policy_of
+from orchestrator.job import Job
 from orchestrator.job_import import add_working_directory
 from orchestrator.observe.display import Display
 from orchestrator.observe.driver_log import LoggedDisplay
@@ -21,8 +22,10 @@ from orchestrator.plan.dump import PLAN_FILE, dump_plan, plan_hash
 from orchestrator.plan.load import LoadedPlan
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sizes import legal_workers
+from orchestrator.planner.cost.device import Device
 from orchestrator.runtime.admission import check_inputs, held_run, writable_storage
 from orchestrator.runtime.cluster import Cluster, connect, prepare
+from orchestrator.runtime.forecasting import store_prediction
 from orchestrator.runtime.stopper import Stopper
 from orchestrator.storage import Storage
 
@@ -35,6 +38,8 @@ class RunOptions:
     keep_serving: bool = False
     address: str | None = None
     num_cpus: int | None = None
+    hardware: Device | None = None
+    """What is predicted for; without it nothing is predicted."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,13 @@ def run_plan(loaded: LoadedPlan, options: RunOptions, display: Display) -> Ended
         run = base.child(plan.name)
         logged = LoggedDisplay(display, run)
         with held_run(loaded, job, base, private, options.fresh, logged.line) as lease:
-            end = _carry_out(plan, base, run, options, lease, logged)
+            end = _carry_out(plan, job, base, run, options, lease, logged)
     return Ended(end, base, plan.name, _request_url(plan))
 
 
 def _carry_out(
     plan: Plan,
+    job: Job,
     base: Storage,
     run: Storage,
     options: RunOptions,
@@ -89,6 +95,7 @@ def _carry_out(
             display.finish(phase)
             # Only now: a run whose cluster never came up has not begun with this plan.
             run.write_atomic(PLAN_FILE, dump_plan(plan).encode())
+            store_prediction(run, plan, job, options.hardware)
             end = _drive(plan, base, run, cluster, options, stopper, display)
         clear_stop(run)
     return end

@@ -16,7 +16,18 @@ from tests.cli.conftest import Project
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("plan", "run", "status", "ls", "logs", "stop", "schema", "version")
+COMMANDS = (
+    "plan",
+    "run",
+    "calibrate",
+    "study",
+    "status",
+    "ls",
+    "logs",
+    "stop",
+    "schema",
+    "version",
+)
 
 
 @pytest.mark.parametrize(

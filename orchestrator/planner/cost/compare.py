@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.planner.cost.estimate import Estimate
 
-_WORDS = {
+PART_WORDS = {
     "products": "matrix products",
     "attention": "attention",
     "streaming": "memory-bound kernels",
@@ -21,6 +21,7 @@ _WORDS = {
     "data": "the feed",
     "checkpoint": "checkpoints",
 }
+"""Parts of a step, as a sentence calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +94,4 @@ def _verdict(better: Estimate, worse: Estimate, differences: tuple[tuple[str, fl
 
 
 def _word(name: str) -> str:
-    return _WORDS.get(name, f"{name} communication")
+    return PART_WORDS.get(name, f"{name} communication")

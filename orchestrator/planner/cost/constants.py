@@ -59,6 +59,9 @@ bandwidth (Calculon: 15 % of the processors for NVLink)."""
 FP8_CAST_BYTES = 3.0
 """Bytes moved to cast one operand element to fp8: read two, write one."""
 
+BUCKET_BYTES = 25 * 2**20
+"""Gradients that are averaged together (``bucket_cap_mb`` of PyTorch's DDP, its default)."""
+
 OPTIMIZER_PASS_BYTES: dict[str, int] = {"adamw": 46, "sgd": 34}
 """Bytes read and written for each parameter by one optimizer step: gradient, master weight and
 moments in fp32 read and written (30 for AdamW), the norm and the scaling of the gradient (12),

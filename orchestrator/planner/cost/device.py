@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
 from orchestrator.plan.section import Section
+from orchestrator.planner.cost.constants import MEMORY_EFFICIENCY
 from orchestrator.planner.cost.quantities import Bandwidth, Latency, Size
 
 
@@ -42,6 +44,56 @@ class FlashFile(Section):
     """Share of peak, backward."""
 
 
+class HalfLengths(Section):
+    """How a measured device loses speed in small products: n½ of Hockney and Jesshope (1981), the
+    length at which half of the full rate is reached, for each side of [rows, inner]·[inner,
+    columns]."""
+
+    rows: float = Field(default=0.0, ge=0)
+    """Of the left side, and of the result."""
+    columns: float = Field(default=0.0, ge=0)
+    """Of the right side, and of the result."""
+    inner: float = Field(default=0.0, ge=0)
+    """That is summed over."""
+
+
+class Refit(Section):
+    """What real runs took over what was predicted from primitives; 1 where none was looked at.
+
+    ``axis calibrate --from-runs`` writes it. Seconds are multiplied by it.
+    """
+
+    computation: float = Field(default=1.0, gt=0)
+    """For seconds of products, attention, kernels, launches and the optimizer."""
+    communication: float = Field(default=1.0, gt=0)
+    """For seconds of all collectives and messages."""
+    num_runs: int = Field(default=0, ge=0)
+    """Runs that it rests on."""
+
+
+class Disk(Section):
+    """The storage of runs, as one worker sees it."""
+
+    write: Bandwidth
+    """Bytes per second of a durable write."""
+    read: Bandwidth
+    """Bytes per second of reading."""
+
+
+class RayCosts(Section):
+    """What Ray itself takes."""
+
+    actor_start: Latency
+    """From asking for an actor to its first answer."""
+    placement_group: Latency
+    """From asking for a placement group to having it."""
+    transfer: LinkFile
+    """An object from one process to another through the object store."""
+
+
+Collective = Literal["broadcast", "all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+
+
 class Device(Section):
     """One hardware file: a device, its node and the cluster it is usually found in."""
 
@@ -59,6 +111,8 @@ class Device(Section):
     """Largest matrix rate that was measured, by precision; 0.8 of peak where none was."""
     sustained: float = Field(default=1.0, gt=0, le=1)
     """Share of the ceiling that long runs keep (power, clocks); calibrated per generation."""
+    half_lengths: HalfLengths | None = None
+    """Measured loss of small products; by tiles and waves where nothing was measured."""
     processors: int = Field(default=1, ge=1)
     """Units that each compute one tile of a product: streaming multiprocessors, or cores."""
     flash: FlashFile
@@ -67,6 +121,9 @@ class Device(Section):
     """What an allocator can have at most."""
     memory_bandwidth: Bandwidth
     """Bytes per second to device memory."""
+    memory_efficiency: float = Field(default=MEMORY_EFFICIENCY, gt=0)
+    """Share of it that elementwise kernels reach, by the bytes that the planner counts; above 1
+    where caches hold what they read."""
     host_seconds_per_operation: Latency = 35e-6
     """Host time to launch one operation eagerly in the forward pass."""
     per_node: int = Field(default=8, ge=1)
@@ -75,11 +132,53 @@ class Device(Section):
     """Between devices of a node; ``bandwidth`` is per device."""
     inter: LinkFile
     """Between nodes; ``bandwidth`` is per node."""
+    collectives: Mapping[Collective, LinkFile] = {}
+    """Measured within a node, by collective; ``intra`` for those that were not."""
+    not_measured: Mapping[str, str] = {}
+    """Fields that a measured file had to take from elsewhere, each with where from and why."""
+    refit: Refit = Refit()
+    """What real runs said of the predictions."""
+    disk: Disk | None = None
+    """The storage of runs, where it was measured."""
+    ray: RayCosts | None = None
+    """Ray's own costs, where they were measured."""
     price_per_hour: float | None = Field(default=None, gt=0)
     """Price of one device for one hour, in the currency of the file; nothing where unknown."""
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    @property
+    def streaming_rate(self) -> float:
+        """Bytes per second that elementwise kernels move."""
+        return self.memory_bandwidth * self.memory_efficiency
+
+    def sharing(self, workers: float) -> Device:
+        """The device as each of ``workers`` sees it who share it: computing and memory alike, and
+        on a processor transfers, too, which its cores carry out."""
+        if workers <= 1:
+            return self
+        shared = self._times(1.0 / workers)
+        if self.kind != "cpu":
+            return shared
+        slower = self.refit.communication * workers
+        refit = self.refit.model_copy(update={"communication": slower})
+        return shared.model_copy(update={"refit": refit})
+
+    def joined(self, count: int) -> Device:
+        """``count`` of them as one: a worker with so many threads on as many cores."""
+        if count <= 1:
+            return self
+        more = self._times(float(count))
+        return more.model_copy(update={"memory_bytes": self.memory_bytes * count})
+
+    def _times(self, factor: float) -> Device:
+        scaled = {
+            "peak_flops": {name: rate * factor for name, rate in self.peak_flops.items()},
+            "matmul_ceiling": {name: rate * factor for name, rate in self.matmul_ceiling.items()},
+            "memory_bandwidth": self.memory_bandwidth * factor,
+        }
+        return self.model_copy(update=scaled)
 
     def peak(self, precision: str) -> float:
         """Dense operations per second; a precision the device lacks runs as the next wider one."""

@@ -10,8 +10,8 @@ from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
-from orchestrator.planner.cost.constants import INNER_HALF, MEMORY_EFFICIENCY, SPLIT_K, TILES
-from orchestrator.planner.cost.device import Device
+from orchestrator.planner.cost.constants import INNER_HALF, SPLIT_K, TILES
+from orchestrator.planner.cost.device import Device, HalfLengths
 
 
 class Product(NamedTuple):
@@ -56,13 +56,29 @@ def shape_efficiency(product: Product, processors: int) -> float:
     return min(1.0, best)
 
 
+def measured_efficiency(product: Product, half: HalfLengths) -> float:
+    """Share of the ceiling on a device whose half lengths were measured, in (0, 1].
+
+    A side of length n reaches n/(n + n½) of the full rate (Hockney and Jesshope 1981).
+    """
+    rows, columns, inner, _ = product
+    lost = (1 + half.rows / rows) * (1 + half.columns / columns) * (1 + half.inner / inner)
+    return 1.0 / lost
+
+
 def product_seconds(
     product: Product, device: Device, precision: str, bytes_per_element: int
 ) -> float:
     """Seconds of one product: the slower of arithmetic and memory traffic."""
     rate = device.ceiling(precision) * device.sustained
-    arithmetic = product.flops / (rate * shape_efficiency(product, device.processors))
+    half = device.half_lengths
+    efficiency = (
+        shape_efficiency(product, device.processors)
+        if half is None
+        else measured_efficiency(product, half)
+    )
+    arithmetic = product.flops / (rate * efficiency)
     rows, columns, inner, copies = product
     elements = copies * (rows * inner + inner * columns + rows * columns)
-    memory = elements * bytes_per_element / (device.memory_bandwidth * MEMORY_EFFICIENCY)
+    memory = elements * bytes_per_element / device.streaming_rate
     return max(arithmetic, memory)

@@ -6,10 +6,11 @@ the host needs to launch it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.planner.cost import constants as c
 from orchestrator.planner.cost.case import BYTES_PER_ELEMENT, Case
+from orchestrator.planner.cost.device import Device
 from orchestrator.planner.cost.layer import LayerWork, layer_work
 from orchestrator.planner.cost.matmul import Product, product_seconds
 
@@ -66,7 +67,7 @@ def layer_passes(case: Case) -> Passes:
     # Elementwise kernels of the backward pass read the gradient beside what they saved.
     backward = products[1] + attention_back + 2 * streamed
     again, share = _recomputed(case, forward, attention)
-    return Passes(
+    found = Passes(
         forward,
         backward,
         again,
@@ -76,6 +77,25 @@ def layer_passes(case: Case) -> Passes:
         _host_seconds(case, work),
         2 + share,
     )
+    return _as_run(found, case.cluster.device)
+
+
+def _as_run(found: Passes, device: Device) -> Passes:
+    """The passes as real runs take them: a processor computes no operation before it has launched
+    it, and ``refit`` says what runs took over what was predicted."""
+    if device.kind == "cpu":
+        found = replace(
+            found,
+            forward=found.forward + found.host,
+            backward=found.backward + found.host,
+            again=found.again + (found.host if found.launches == 3 else 0.0),
+            host=0.0,
+        )
+    factor = device.refit.computation
+    if factor == 1.0:
+        return found
+    names = ("forward", "backward", "again", "products", "attention", "streaming", "host")
+    return replace(found, **{name: getattr(found, name) * factor for name in names})
 
 
 def _recomputed(case: Case, forward: float, attention: float) -> tuple[float, int]:
@@ -144,7 +164,7 @@ def _stream(case: Case, size: float) -> float:
 
 
 def _seconds_of_bytes(case: Case, size: float) -> float:
-    return size / (case.cluster.device.memory_bandwidth * c.MEMORY_EFFICIENCY)
+    return size / case.cluster.device.streaming_rate
 
 
 def _host_seconds(case: Case, work: LayerWork) -> float:
@@ -175,6 +195,7 @@ def output_passes(case: Case) -> Passes:
     share = c.COMPILED_MEMORY_SHARE if work.compiled else 1.0
     logits = tokens * columns * share
     loss = [_seconds_of_bytes(case, logits * passes) for passes in LOGIT_PASSES]
-    return Passes(
+    found = Passes(
         forward + loss[0], backward + loss[1], 0.0, forward + backward, 0.0, sum(loss), 0.0, 2
     )
+    return _as_run(found, device)

@@ -156,6 +156,8 @@ def _cluster(spec: Spec, device: Device, degrees: Degrees, filler: _Filler) -> C
     given = spec.hardware
     devices = filler.take("hardware.devices", given.devices, degrees.size)
     per_node = filler.take("hardware.per_node", given.per_node, device.per_node)
+    for name, reason in device.not_measured.items():
+        filler.defaults[f"hardware.device.{name}"] = reason
     return Cluster(
         device,
         devices,

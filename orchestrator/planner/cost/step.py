@@ -190,7 +190,7 @@ def _optimizer_seconds(case: Case, held: StageParameters) -> float:
     own = held.total / (case.degrees.shard_group if work.sharding != "none" else 1)
     size = own * c.OPTIMIZER_PASS_BYTES[work.optimizer]
     host = c.HOST_STEP_SECONDS * (1.0 if device.kind == "gpu" else 0.1)
-    return size / (device.memory_bandwidth * c.MEMORY_EFFICIENCY) + host
+    return (size / device.streaming_rate + host) * device.refit.computation
 
 
 def _data_seconds(case: Case) -> float:

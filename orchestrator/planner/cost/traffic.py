@@ -125,7 +125,7 @@ def gradient_exchange(
         replicas = behind(groups.dp.all_reduce(own), cover)
     shards = NOTHING
     if not sharded:
-        shards = behind(_all_reduced(case, groups.states, held, width), cover)
+        shards = _reduced_in_buckets(case, groups.states, held, width, cover)
     elif work.sharding != "full":
         weights = 4 if work.precision == "fp32" else 2
         times = case.micro_batches if work.sharding == "gradients" else 1
@@ -136,6 +136,16 @@ def gradient_exchange(
     if degrees.fsdp > 1:
         return replicas, shards
     return replicas.plus(shards), NOTHING
+
+
+def _reduced_in_buckets(
+    case: Case, group: Group, held: StageParameters, width: int, cover: float
+) -> Exchange:
+    """Gradients are averaged bucket by bucket while the backward pass goes on; the last bucket is
+    full when that pass ends, and has nothing to hide behind (Li et al. 2020, section 3.2.3)."""
+    seconds = _all_reduced(case, group, held, width)
+    last = min(1.0, c.BUCKET_BYTES / (held.total * width)) * seconds
+    return behind(seconds - last, cover).plus(Exchange(last, last))
 
 
 def _all_reduced(case: Case, group: Group, held: StageParameters, width: int) -> float:

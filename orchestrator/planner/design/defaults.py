@@ -101,6 +101,7 @@ _READ_IF: tuple[tuple[str, Callable[[Workload], object]], ...] = (
     ("data.horizon", lambda w: w.data and w.data.growth_per_day),
     ("data.may_leave", lambda w: w.trust.domains > 1),
     ("model.sparse_bytes_per_sample", lambda w: w.model and w.model.sparse_parameters),
+    ("model.expert_bytes_per_sample", lambda w: w.model and w.model.active_parameters),
     ("model.training_bytes_per_parameter", lambda w: w.training),
     ("serving.lookup_latency", lambda w: w.serving and w.serving.lookups),
     ("serving.shards_touched", _serves_index),
@@ -113,7 +114,14 @@ _READ_IF: tuple[tuple[str, Callable[[Workload], object]], ...] = (
 
 _SECTIONS = ("machine", "data", "model", "training", "serving", "agents", "trust", "failure")
 
-_SIZES = {"memory", "disk", "growth_per_day", "sparse_bytes_per_sample", "message"}
+_SIZES = {
+    "memory",
+    "disk",
+    "growth_per_day",
+    "sparse_bytes_per_sample",
+    "message",
+    "expert_bytes_per_sample",
+}
 _TIMES = {"latency", "horizon", "restart", "repair", "lookup_latency"}
 _RATES = {"disk_rate", "bandwidth"}
 

@@ -23,6 +23,7 @@ from orchestrator.plan.wording import choice, nearest, similarity
 from orchestrator.plan.yaml_tree import read_tree
 from orchestrator.planner.design.checks import check_workload
 from orchestrator.planner.design.defaults import Default, defaults_of
+from orchestrator.planner.design.known_device import fill_machine
 from orchestrator.planner.design.workload import Workload
 
 WORKLOAD_FILE = "workload file"
@@ -47,6 +48,7 @@ def parse_workload(
     problems = [_of_a_workload(problem) for problem in tree.problems]
     if problems:
         raise PlanError(problems, source)
+    filled = _filled(tree, source)
     try:
         workload = Workload.model_validate_json(json.dumps(tree.root), strict=True)
     except ValidationError as error:
@@ -54,7 +56,17 @@ def parse_workload(
     problems = [tree.locate(problem) for problem in check_workload(workload)]
     if problems:
         raise PlanError(sorted(problems, key=lambda p: p.line or 0), source)
-    return LoadedWorkload(workload, source, defaults_of(workload))
+    own = [each for each in defaults_of(workload) if each.section != "machine"]
+    machine = [each for each in defaults_of(workload) if each.section == "machine"]
+    return LoadedWorkload(workload, source, (*machine, *filled, *own))
+
+
+def _filled(tree: Tree, source: str) -> list[Default]:
+    """What a known accelerator says of the machine; its problems have their place in the file."""
+    try:
+        return fill_machine(tree.root)
+    except PlanError as error:
+        raise PlanError([tree.locate(problem) for problem in error.problems], source) from None
 
 
 def _of_a_workload(problem: Problem) -> Problem:

@@ -46,6 +46,9 @@ class Machine(Part):
     """Local disk."""
     disk_rate: ByteRate = 500e6
     """Sequential reading from disk."""
+    device: str | None = None
+    """A known accelerator, such as ``H100-80GB-SXM``: how many a machine has, their memory and
+    their links are then those of its hardware file, where they are not written here."""
     devices: Annotated[int, Field(ge=0)] = 0
     """Accelerators; 0: the machine itself computes."""
     device_memory: Annotated[Bytes, Field(gt=0)] | None = None

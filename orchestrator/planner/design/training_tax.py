@@ -182,13 +182,15 @@ def _by(choice: Choice, num_bytes: float, workers: int, link: Link) -> float:
 
 def _within_replica(workload: Workload, model: Model, training: Training, pool: Pool) -> float:
     """Sharded parameters are gathered twice and their gradients scattered once a step (ZeRO-3,
-    arXiv:1910.02054, section 7.2); embeddings are exchanged all to all."""
+    arXiv:1910.02054, section 7.2); embeddings are exchanged all to all, and tokens with experts."""
     machine, split = workload.machine, pool.split
     if split <= 1:
         return 0.0
     near = split <= machine.num_units
     link = machine.device_link if near else shared(machine.network, machine.num_units)
+    own = training.batch / pool.num_devices
+    sent = own * model.expert_bytes_per_sample
+    experts = gather(sent, split, link) if sent else 0.0
     if model.sparse_parameters:
-        own = training.batch / pool.num_devices * model.sparse_bytes_per_sample
-        return gather(own, split, link)
-    return 3 * gather(dense_parameters(model) * model.bytes_per_parameter, split, link)
+        return experts + gather(own * model.sparse_bytes_per_sample, split, link)
+    return experts + 3 * gather(dense_parameters(model) * model.bytes_per_parameter, split, link)

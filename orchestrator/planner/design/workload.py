@@ -62,6 +62,10 @@ class Model(Part):
     """Of all parameters, those in embedding tables: looked up, not multiplied."""
     sparse_bytes_per_sample: Bytes = 0
     """Bytes of embeddings that one sample looks up, there and back."""
+    expert_bytes_per_sample: Bytes = 0
+    """Of a mixture of experts over several devices: bytes that one training sample (a token) sends
+    in a step, to its experts and back, forward and backward: 4 · layers · topk · hidden · 2
+    (Lepikhin et al. 2020)."""
     bytes_per_parameter: Positive = 2.0
     """When serving, and of a gradient that is exchanged: 2 in half precision."""
     training_bytes_per_parameter: Positive = 16.0

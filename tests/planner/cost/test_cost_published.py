@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.accuracy.__main__ import main
 from benchmarks.accuracy.collective_sets import one_node_pairs, peak_pairs
+from benchmarks.accuracy.failure_sets import daly_pairs, ettr_pairs, mttf_pairs
 from benchmarks.accuracy.memory_sets import fitted, profile_pairs, ratio_pairs, zero_pairs
 from benchmarks.accuracy.published import VARIABLE, absent, folder
 from benchmarks.accuracy.scores import choice, null_pairs, score
@@ -86,3 +87,12 @@ def test_absent_tables_are_said_to_be_absent(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert main() == 2
     assert VARIABLE in capsys.readouterr().err
+
+
+@needs_tables
+def test_best_intervals_are_exact_and_failures_near():
+    daly = daly_pairs()
+    assert len(daly) == 3
+    assert score(daly).worst == 0.0
+    assert score(mttf_pairs()).worst < 0.005
+    assert score(ettr_pairs()).worst < 0.002

@@ -1,0 +1,1 @@
+"""Does it pay to use more workers? What a scaling study found, as values, text and a page."""
