@@ -14,7 +14,7 @@ import ray
 from orchestrator.coordinator import events as ev
 from orchestrator.errors import DeadlineExceeded, Fenced, StorageError
 from orchestrator.observe.journal import Journal
-from orchestrator.parallel.channel import EvalRecord
+from orchestrator.parallel.channel import EvalRecord, Own
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.parallel.upkeep import damage_of, list_checkpoints
 from orchestrator.runtime.channel import ActorChannel
@@ -248,7 +248,7 @@ def test_what_steps_took_goes_with_the_next_report_and_is_not_kept(
     """It is of use at once or not at all: what was not sent must not pile up, nor hold up a
     commit."""
     put(channel, 1)
-    channel.worked(7, 1.0, 0.5, 0.1)
+    channel.worked(7, 1.0, Own(0.5, 0.0), 0.1)
     wire.failures = [ray.exceptions.RaySystemError("the connection was reset")]
     with pytest.raises(ray.exceptions.RaySystemError):
         channel._send()
@@ -256,7 +256,7 @@ def test_what_steps_took_goes_with_the_next_report_and_is_not_kept(
     channel._send()
     assert wire.calls == [[1, 8]]
     for step in range(10_000):
-        channel.worked(step, 1.0, 0.5, 0.0)
+        channel.worked(step, 1.0, Own(0.5, 0.0), 0.0)
     channel._send()
     assert len(wire.calls[1]) < 1000
     assert wire.calls[1][-1] == 9999
