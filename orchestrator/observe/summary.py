@@ -93,7 +93,7 @@ def _forecast_rows(forecast: ForecastFacts | None) -> list[tuple[str, str]]:
         return []
     rows = []
     if forecast.missing:
-        rows.append(("predicted", forecast.missing))
+        rows.append(("predicted", forecast.missing.replace("no prediction", "nothing", 1)))
     else:
         told = [
             f"{name} {predicted}, was {measured} ({error})"

@@ -218,3 +218,26 @@ def test_durations_in_words(seconds: float, text: str) -> None:
 )
 def test_sizes_in_words(size_bytes: int, text: str) -> None:
     assert format_bytes(size_bytes) == text
+
+
+def test_prediction_and_measurement_are_told_side_by_side(storage: Storage) -> None:
+    from dataclasses import replace
+
+    from orchestrator.observe.facts import ForecastFacts
+
+    rows = (("step", "160 ms", "180 ms", "-11.1%"), ("waiting for samples", "0 s", "–", "–"))
+    facts = facts_of_run(storage)
+    assert "Predicted and measured" not in render_report(facts)
+    told = replace(
+        facts,
+        forecast=ForecastFacts(rows, "compute-bound: 90% of the time is computing", "more workers"),
+    )
+    report, summary = render_report(told), render_summary(told)
+    assert "| step | 160 ms | 180 ms | -11.1% |" in report
+    assert "What limited it: compute-bound: 90% of the time is computing." in report
+    assert "What would help most, by prediction: more workers." in report
+    assert "step 160 ms, was 180 ms (-11.1%)" in summary
+    assert "would help" in summary
+    missing = replace(facts, forecast=ForecastFacts(missing="no prediction: not described"))
+    assert "No prediction: not described." in render_report(missing)
+    assert "nothing: not described" in render_summary(missing)

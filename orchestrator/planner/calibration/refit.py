@@ -18,7 +18,7 @@ from orchestrator.planner.forecast.parts import Parts
 LEAST_SECONDS = 1e-5
 """Communication below this is no measure of a link."""
 
-SANE = (0.2, 5.0)
+SANE = (0.4, 2.5)
 """A run that took more or less than this over its prediction did something that the model does
 not know; it is left out, and named."""
 
