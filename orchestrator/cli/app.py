@@ -13,7 +13,15 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import checkpoint_command, failures
-from orchestrator.cli.arguments import AsJson, Debug, Overrides, PlanPath, RunName, StorageUri
+from orchestrator.cli.arguments import (
+    AsJson,
+    Debug,
+    JobsAddress,
+    Overrides,
+    PlanPath,
+    RunName,
+    StorageUri,
+)
 
 app = typer.Typer(
     name="axis",
@@ -94,6 +102,45 @@ def run(
 
 
 @app.command()
+def submit(
+    path: PlanPath,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="The cluster's dashboard, such as http://head:8265; else RAY_API_SERVER_ADDRESS, "
+            "RAY_ADDRESS, then this machine.",
+        ),
+    ] = None,
+    working_dir: Annotated[
+        str, typer.Option("--working-dir", help="What is sent: the plan and the Job are in it.")
+    ] = ".",
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return as soon as the cluster has it.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; what is there is moved aside.")
+    ] = False,
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the application up.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Carry the plan out on a cluster, through Ray's Jobs API.
+
+    Sends the working directory but for what .gitignore and .axisignore name, checks that the
+    cluster can hold the plan, shows what the run prints, and ends with the run's exit code.
+    """
+    from orchestrator.cli.submit_command import SubmitOptions, submit_plan_file
+
+    options = SubmitOptions(address, working_dir, fresh, keep_serving, detach, as_json)
+    with failures.reported(as_json, debug):
+        raise typer.Exit(submit_plan_file(path, overrides or [], options))
+
+
+@app.command()
 def design(
     path: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload, a YAML file.")],
     overrides: Overrides = None,
@@ -151,12 +198,21 @@ def search(
 
 @app.command()
 def status(
-    run_name: RunName, storage: StorageUri = None, as_json: AsJson = False, debug: Debug = False
+    run_name: RunName,
+    storage: StorageUri = None,
+    address: JobsAddress = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Show where a run stands."""
-    from orchestrator.cli.run_views import show_status
-
     with failures.reported(as_json, debug):
+        if address is not None:
+            from orchestrator.cli.remote_views import show_remote_status
+
+            show_remote_status(run_name, address, as_json)
+            return
+        from orchestrator.cli.run_views import show_status
+
         show_status(run_name, storage, as_json)
 
 
@@ -182,13 +238,19 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the run ends.")
     ] = False,
+    address: JobsAddress = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Print what the driver and the workers logged."""
-    from orchestrator.cli.run_views import show_logs
-
     with failures.reported(as_json, debug):
+        if address is not None:
+            from orchestrator.cli.remote_views import show_remote_logs
+
+            show_remote_logs(run_name, address, attempt, worker, follow, as_json)
+            return
+        from orchestrator.cli.run_views import show_logs
+
         show_logs(run_name, storage, attempt, worker, follow, as_json)
 
 
@@ -199,13 +261,19 @@ def stop(
     timeout: Annotated[
         str, typer.Option("--timeout", help="How long to wait for it, such as 2m.")
     ] = "2m",
+    address: JobsAddress = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Stop a run after a last checkpoint; `axis run` resumes it."""
-    from orchestrator.cli.run_views import stop_run
-
     with failures.reported(as_json, debug):
+        if address is not None:
+            from orchestrator.cli.remote_views import stop_remote
+
+            stop_remote(run_name, address, timeout, as_json)
+            return
+        from orchestrator.cli.run_views import stop_run
+
         stop_run(run_name, storage, timeout, as_json)
 
 

@@ -24,3 +24,11 @@ StorageUri = Annotated[
         "--storage", help="Where runs lie: a folder or a pyarrow.fs URI; else the plan's, or runs."
     ),
 ]
+JobsAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="A run that was submitted, as the cluster at this address tells of it, such as "
+        "http://head:8265.",
+    ),
+]
