@@ -20,14 +20,15 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "orchestrator"
 
-LEAVES = {"errors", "job", "split", "storage"}
+LEAVES = {"errors", "job", "secret", "split", "storage"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "split": set(),
     "job": {"split"},
-    "storage": {"errors"},
-    "plan": {"errors", "job", "split"},
-    "job_import": {"errors", "job", "split", "plan"},
+    "secret": {"errors"},
+    "storage": {"errors", "secret"},
+    "plan": {"errors", "job", "secret", "split"},
+    "job_import": {"errors", "job", "secret", "split", "plan"},
     "planner": {"errors", "plan"},
     "coordinator": {"errors", "plan"},
     "feed": {"errors", "job", "storage", "plan"},
