@@ -281,6 +281,33 @@ app.add_typer(checkpoint_command.group)
 
 
 @app.command()
+def doctor(
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PLAN]", help="A plan that is to be run.")
+    ] = None,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="A cluster: its dashboard, such as http://head:8265, or auto or 10.0.0.1:6379.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Look at everything that a run needs, and say what mends it.
+
+    Versions, token, shared memory, disk, open files, GPUs, storage, clocks, and the ways between
+    nodes; on this machine, or on a cluster from inside.
+    """
+    from orchestrator.cli.doctor_command import show_doctor
+
+    with failures.reported(as_json, debug):
+        raise typer.Exit(show_doctor(path, overrides or [], address, as_json))
+
+
+@app.command()
 def schema(
     as_json: AsJson = False,  # noqa: ARG001 - every command takes it; a schema is JSON anyway
 ) -> None:

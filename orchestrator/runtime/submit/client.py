@@ -49,16 +49,19 @@ class Jobs:
         self,
         submission_id: str,
         entrypoint: str,
-        package: Path,
+        package: Path | None,
         metadata: Mapping[str, str],
         environment: Mapping[str, str],
     ) -> None:
         """Upload the package where it is not there yet, and start the job."""
+        wanted: dict[str, Any] = {"env_vars": dict(environment)}
+        if package is not None:
+            wanted["working_dir"] = str(package)
         self._asked(
             lambda: self._client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=submission_id,
-                runtime_env={"working_dir": str(package), "env_vars": dict(environment)},
+                runtime_env=wanted,
                 metadata=dict(metadata),
             )
         )
@@ -66,6 +69,10 @@ class Jobs:
     def stop(self, submission_id: str) -> None:
         """Ask a job to end; returns at once."""
         self._asked(lambda: self._client.stop_job(submission_id))
+
+    def delete(self, submission_id: str) -> None:
+        """Forget a job that is over."""
+        self._asked(lambda: self._client.delete_job(submission_id))
 
     def logs(self, submission_id: str) -> str:
         """All that a job's driver has printed."""
