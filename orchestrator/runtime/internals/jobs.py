@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE
 from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
 from ray.job_submission import JobSubmissionClient
 
-PACKAGE_LIMIT_BYTES: int = GCS_STORAGE_MAX_SIZE
-"""A package must be smaller than this."""
+PACKAGE_LIMIT_BYTES: int = min(GCS_STORAGE_MAX_SIZE, DASHBOARD_CLIENT_MAX_SIZE)
+"""A package must be smaller than this: what the control store keeps, and what the dashboard takes
+in one request."""
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 60.0

@@ -239,4 +239,9 @@ def test_ray_still_has_what_is_wrapped() -> None:
         from ray.job_submission import JobSubmissionClient
 
         assert "self._do_request(" in inspect.getsource(getattr(JobSubmissionClient, method))
-    assert PACKAGE_LIMIT_BYTES >= 100 * 2**20
+    from ray.dashboard import http_server_head
+
+    assert "client_max_size=ray_constants.DASHBOARD_CLIENT_MAX_SIZE" in inspect.getsource(
+        http_server_head
+    )
+    assert PACKAGE_LIMIT_BYTES == 100 * 2**20, "docs/submit.md says so"
