@@ -29,13 +29,18 @@ START_SECONDS = 120.0
 
 @dataclass
 class TokenCluster:
-    """``url`` is the Jobs API's, ``gcs`` what ``ray.init`` takes."""
+    """``url`` is the Jobs API's, ``gcs`` what ``ray.init`` takes, ``metrics`` is for Prometheus.
+
+    Everything that the cluster writes, its logs too, lies below ``folder``.
+    """
 
     url: str
     gcs: str
     token: str = field(repr=False)
     token_path: Path
     process: subprocess.Popen[bytes]
+    metrics: str
+    folder: Path
 
     @property
     def client(self) -> dict[str, str]:
@@ -49,11 +54,39 @@ class TokenCluster:
 
     def processes(self) -> list[psutil.Process]:
         """Every process of the cluster that is alive."""
+        return _family(self.process)
+
+    @contextmanager
+    def node(self, *inside: str, num_cpus: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+        """One more node; ``inside`` is what its command runs in, such as ``unshare``."""
+        agent, agent_grpc, metrics = _free_ports(3)
+        command = [
+            *inside, sys.executable, "-m", "ray.scripts.scripts", "start", "--block",
+            f"--address={self.gcs}", f"--num-cpus={num_cpus}", "--object-store-memory=100000000",
+            f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
+            f"--metrics-export-port={metrics}",
+        ]  # fmt: skip
+        out = self.folder / f"node-{agent}"
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=psutil.Process(self.process.pid).environ(),
+            stdout=out.open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        before = self.num_nodes()
         try:
-            root = psutil.Process(self.process.pid)
-            return [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+            deadline = time.monotonic() + START_SECONDS
+            while self.num_nodes() <= before:
+                assert process.poll() is None, out.read_text()
+                assert time.monotonic() < deadline, f"not up:\n{out.read_text()}"
+                time.sleep(0.3)
+            yield process
+        finally:
+            _end(process)
+
+    def num_nodes(self) -> int:
+        """How many nodes are alive."""
+        answer = httpx.get(f"{self.url}/api/v0/nodes", headers=self.headers, timeout=10)
+        rows = answer.json()["data"]["result"]["result"]
+        return sum(row["state"] == "ALIVE" for row in rows)
 
     def kill(self) -> list[psutil.Process]:
         """The machine is gone at once, as at a power cut; returns what went with it."""
@@ -104,11 +137,17 @@ def token_cluster(
         start_new_session=True,
     )
     cluster = TokenCluster(
-        f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", token, token_path, process
+        url=f"http://127.0.0.1:{dashboard}",
+        gcs=f"127.0.0.1:{gcs}",
+        token=token,
+        token_path=token_path,
+        process=process,
+        metrics=f"http://127.0.0.1:{metrics}/metrics",
+        folder=folder,
     )
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(_end, cluster)
+        stack.callback(_end, cluster.process)
         _await_up(cluster, folder / "out")
         yield cluster
 
@@ -127,18 +166,26 @@ def _await_up(cluster: TokenCluster, output: Path) -> None:
         time.sleep(0.3)
 
 
-def _end(cluster: TokenCluster) -> None:
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(process.pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask it to end, as Ctrl-C does; whatever is left after that is killed."""
-    before = cluster.processes()
+    before = _family(process)
     with suppress(ProcessLookupError):
-        os.kill(cluster.process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        cluster.process.wait(timeout=20)
-    for process in before:
+        process.wait(timeout=20)
+    for each in before:
         with suppress(psutil.NoSuchProcess):
-            process.kill()
+            each.kill()
     psutil.wait_procs(before, timeout=20)
-    cluster.process.wait(timeout=20)
+    process.wait(timeout=20)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -42,8 +42,10 @@ _PACKAGES = "working_dir_files"
 
 
 def lasting_problems(plan: Plan) -> list[Problem]:
-    """A storage that is lost with the copy of the working directory that a cluster makes."""
-    if is_uri(plan.storage) or Path(plan.storage).expanduser().is_absolute():
+    """A storage that is lost with the copy of the working directory that a cluster makes. What a
+    reference stands for there is not known here."""
+    is_elsewhere = is_uri(plan.storage) or plan.storage.startswith("${")
+    if is_elsewhere or Path(plan.storage).expanduser().is_absolute():
         return []
     return [
         Problem(
@@ -56,7 +58,7 @@ def lasting_problems(plan: Plan) -> list[Problem]:
 
 
 def check_lasting(loaded: LoadedPlan, directory: Path) -> None:
-    """Raise ``PlanError`` for a relative storage inside such a copy (``ray job submit`` makes one)."""
+    """Raise ``PlanError`` for a relative storage inside the copy that ``ray job submit`` makes."""
     if _PACKAGES not in directory.parts:
         return
     problems = [loaded.locate(problem) for problem in lasting_problems(loaded.plan)]

@@ -39,6 +39,7 @@ class Follower:
             try:
                 asyncio.run(self._tail())
                 job = self._jobs.one(self._id)
+                self._heard_at = time.monotonic()
                 if not job.live:
                     self._take(self._jobs.logs(self._id))
                     return job
@@ -66,7 +67,7 @@ class Follower:
             await asyncio.wait({task}, timeout=_QUIET_SECONDS)
             if not task.done():
                 await asyncio.to_thread(self._jobs.one, self._id)
-            self._heard_at = time.monotonic()
+                self._heard_at = time.monotonic()
 
     def _take(self, whole: str) -> None:
         """Show what of all that was printed is new."""
