@@ -7,7 +7,8 @@
     │   ├── JobError                 2   the Job cannot be imported or built
     │   └── ResumeRefused            2   the plan no longer computes what the run began
     ├── InfeasibleError              3   the plan is sound, but not here and now
-    │   └── RunHeld                  3   another driver holds this run
+    │   ├── RunHeld                  3   another driver holds this run
+    │   └── SecretMissing            3   what the plan refers to as a secret is not here
     ├── PlacementTimeout             4   the gang was not placed before its deadline
     ├── Interrupted                  6   stopped on request; the same command resumes it
     │   └── KeyboardStop           130   the same, by Ctrl-C
@@ -126,6 +127,10 @@ class InfeasibleError(AxisError):
 
 class RunHeld(InfeasibleError):
     """Another driver is carrying this run out."""
+
+
+class SecretMissing(InfeasibleError):
+    """A secret that the plan refers to is not there where it is needed."""
 
 
 class PlacementTimeout(AxisError):

@@ -19,6 +19,7 @@ from orchestrator.job import Job
 from orchestrator.plan.load import LoadedPlan
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.split_checks import check_split, needs_split, tells_loss_in_parts
+from orchestrator.secret import concealer, resolve_all
 from orchestrator.split import Split
 
 
@@ -34,18 +35,20 @@ def load_job(plan: Plan) -> Job:
     """Import and construct the plan's Job.
 
     Raises ``JobError`` when the module or class is missing, the class is not a Job, an
-    option is not one the constructor takes, or the user's code raises.
+    option is not one the constructor takes, or the user's code raises, and ``SecretMissing``.
     """
     found = import_target(plan.job, "job")
     if not (isinstance(found, type) and issubclass(found, Job)):
         raise JobError(Problem("job", f"{plan.job} is not a class derived from orchestrator.Job"))
     _check_options(found, plan.options)
+    options = resolve_all(plan.options)
     try:
-        return found(**plan.options)
+        return found(**options)
     except Exception as error:
+        conceal = concealer(plan.options)
         raise JobError(
-            Problem("options", f"{found.__name__} refused its options: {error}"),
-            user_traceback=user_traceback(error),
+            Problem("options", conceal(f"{found.__name__} refused its options: {error}")),
+            user_traceback=conceal(user_traceback(error)),
         ) from error
 
 

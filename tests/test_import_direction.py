@@ -20,15 +20,16 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "orchestrator"
 
-LEAVES = {"errors", "job", "split", "transformer", "storage"}
+LEAVES = {"errors", "job", "secret", "split", "transformer", "storage"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "split": set(),
     "transformer": set(),
     "job": {"split", "transformer"},
-    "storage": {"errors"},
-    "plan": {"errors", "job", "split"},
-    "job_import": {"errors", "job", "split", "plan"},
+    "secret": {"errors"},
+    "storage": {"errors", "secret"},
+    "plan": {"errors", "job", "secret", "split"},
+    "job_import": {"errors", "job", "secret", "split", "plan"},
     "planner": {"errors", "transformer", "plan"},
     "coordinator": {"errors", "plan"},
     "feed": {"errors", "job", "storage", "plan"},

@@ -12,12 +12,13 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import checkpoint_command, failures
+from orchestrator.cli import checkpoint_command, failures, planning
 from orchestrator.cli.arguments import (
     Address,
     AsJson,
     Debug,
     HardwareName,
+    JobsAddress,
     NumCpus,
     Overrides,
     PlanPath,
@@ -101,136 +102,65 @@ def run(
 
 
 @app.command()
-def design(
-    path: Annotated[str, typer.Argument(metavar="WORKLOAD", help="A workload, a YAML file.")],
+def submit(
+    path: PlanPath,
     overrides: Overrides = None,
-    radar: Annotated[
-        str | None, typer.Option("--radar", metavar="FILE.svg", help="Write the radar chart.")
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="The cluster's dashboard, such as http://head:8265; else RAY_API_SERVER_ADDRESS, "
+            "RAY_ADDRESS, then this machine.",
+        ),
     ] = None,
-    plan_file: Annotated[
-        str | None, typer.Option("--plan", metavar="FILE.yaml", help="Write a plan to begin with.")
-    ] = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Answer the six design questions for a workload, with numbers."""
-    from orchestrator.cli.design_command import show_design
-
-    with failures.reported(as_json, debug):
-        raise typer.Exit(show_design(path, overrides or [], as_json, radar, plan_file))
-
-
-SpecPath = Annotated[
-    str,
-    typer.Argument(metavar="SPEC", help="A specification, YAML or JSON; - reads it from stdin."),
-]
-
-
-@app.command()
-def estimate(path: SpecPath, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Predict memory, time and tax of one configuration."""
-    from orchestrator.cli.estimate_command import show_estimate
-
-    with failures.reported(as_json, debug):
-        show_estimate(path, as_json)
-
-
-@app.command()
-def search(
-    path: SpecPath,
-    by: Annotated[
-        str, typer.Option("--by", metavar="METRIC", help="throughput, cost or memory.")
-    ] = "throughput",
-    devices: Annotated[
-        list[int] | None,
-        typer.Option("--devices", min=1, help="A number of devices to try; may be repeated."),
-    ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many to show.")] = 10,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Rank all legal meshes for a model on a cluster."""
-    from orchestrator.cli.search_command import show_search
-
-    with failures.reported(as_json, debug):
-        show_search(path, by, devices or [], top, as_json)
-
-
-@app.command()
-def calibrate(
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The hardware file to write.")
-    ] = "hardware.yaml",
-    storage: Annotated[
-        str, typer.Option("--storage", help="Where runs will lie; it is measured, too.")
-    ] = "runs",
-    address: Address = None,
-    num_cpus: NumCpus = None,
-    price_per_hour: Annotated[
-        float | None,
-        typer.Option("--price-per-hour", min=0.0, help="Of one core or device; written down."),
-    ] = None,
-    from_runs: Annotated[
-        bool,
-        typer.Option("--from-runs", help="Measure nothing: correct the file by what runs took."),
+    working_dir: Annotated[
+        str, typer.Option("--working-dir", help="What is sent: the plan and the Job are in it.")
+    ] = ".",
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return as soon as the cluster has it.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; what is there is moved aside.")
+    ] = False,
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the application up.")
     ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Measure this cluster into a hardware file.
+    """Carry the plan out on a cluster, through Ray's Jobs API.
 
-    Takes about a minute. With --from-runs the file's predictions are put beside what the runs
-    of the storage took, and two factors are written into it, shown before and after.
+    Sends the working directory but for what .gitignore and .axisignore name, checks that the
+    cluster can hold the plan, shows what the run prints, and ends with the run's exit code.
     """
+    from orchestrator.cli.submit_command import SubmitOptions, submit_plan_file
+
+    options = SubmitOptions(address, working_dir, fresh, keep_serving, detach, as_json)
     with failures.reported(as_json, debug):
-        if from_runs:
-            from orchestrator.cli.refit_command import refit_from_runs
-
-            refit_from_runs(output, storage, as_json)
-            return
-        from orchestrator.cli.calibrate_command import calibrate_cluster
-
-        calibrate_cluster(output, storage, address, num_cpus, price_per_hour, as_json)
+        raise typer.Exit(submit_plan_file(path, overrides or [], options))
 
 
-@app.command()
-def study(
-    path: PlanPath,
-    overrides: Overrides = None,
-    workers: Annotated[
-        str, typer.Option("--workers", metavar="N,N", help="Numbers of workers, such as 1,2,4.")
-    ] = "1,2",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of each run.")] = 60,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FOLDER", help="Where page and JSON go.")
-    ] = "study",
-    address: Address = None,
-    num_cpus: NumCpus = None,
-    hardware: HardwareName = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Run a plan at several numbers of workers.
-
-    Does it pay to use more? Real runs, one after another, the smallest first. Writes
-    study.html and study.json: throughput, speedup, efficiency, cost, communication, predicted
-    next to measured.
-    """
-    from orchestrator.cli.study_command import StudyOptions, study_plan
-
-    options = StudyOptions(workers, steps, output, address, num_cpus, hardware)
-    with failures.reported(as_json, debug):
-        study_plan(path, overrides or [], options, as_json)
+for _command in planning.COMMANDS:
+    app.command()(_command)
 
 
 @app.command()
 def status(
-    run_name: RunName, storage: StorageUri = None, as_json: AsJson = False, debug: Debug = False
+    run_name: RunName,
+    storage: StorageUri = None,
+    address: JobsAddress = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Show where a run stands."""
-    from orchestrator.cli.run_views import show_status
-
     with failures.reported(as_json, debug):
+        if address is not None:
+            from orchestrator.cli.remote_views import show_remote_status
+
+            show_remote_status(run_name, address, as_json)
+            return
+        from orchestrator.cli.run_views import show_status
+
         show_status(run_name, storage, as_json)
 
 
@@ -256,13 +186,19 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the run ends.")
     ] = False,
+    address: JobsAddress = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Print what the driver and the workers logged."""
-    from orchestrator.cli.run_views import show_logs
-
     with failures.reported(as_json, debug):
+        if address is not None:
+            from orchestrator.cli.remote_views import show_remote_logs
+
+            show_remote_logs(run_name, address, attempt, worker, follow, as_json)
+            return
+        from orchestrator.cli.run_views import show_logs
+
         show_logs(run_name, storage, attempt, worker, follow, as_json)
 
 
@@ -273,17 +209,50 @@ def stop(
     timeout: Annotated[
         str, typer.Option("--timeout", help="How long to wait for it, such as 2m.")
     ] = "2m",
+    address: JobsAddress = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Stop a run after a last checkpoint; `axis run` resumes it."""
-    from orchestrator.cli.run_views import stop_run
-
     with failures.reported(as_json, debug):
+        if address is not None:
+            from orchestrator.cli.remote_views import stop_remote
+
+            stop_remote(run_name, address, timeout, as_json)
+            return
+        from orchestrator.cli.run_views import stop_run
+
         stop_run(run_name, storage, timeout, as_json)
 
 
 app.add_typer(checkpoint_command.group)
+
+
+@app.command()
+def doctor(
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PLAN]", help="A plan that is to be run.")
+    ] = None,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="A cluster: its dashboard, such as http://head:8265, or auto or 10.0.0.1:6379.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Look at everything that a run needs, and say what mends it.
+
+    Versions, token, shared memory, disk, open files, GPUs, storage, clocks, and the ways between
+    nodes; on this machine, or on a cluster from inside.
+    """
+    from orchestrator.cli.doctor_command import show_doctor
+
+    with failures.reported(as_json, debug):
+        raise typer.Exit(show_doctor(path, overrides or [], address, as_json))
 
 
 @app.command()

@@ -44,3 +44,11 @@ HardwareName = Annotated[
         "hardware.yaml here, which axis calibrate writes.",
     ),
 ]
+JobsAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="A run that was submitted, as the cluster at this address tells of it, such as "
+        "http://head:8265.",
+    ),
+]

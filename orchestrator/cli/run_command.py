@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -13,6 +14,7 @@ import typer
 from orchestrator.cli.hardware import choose_hardware
 from orchestrator.cli.plan_command import load_checked
 from orchestrator.observe.display import choose_display
+from orchestrator.runtime.submit.submission import SUBMITTED_TO
 
 if TYPE_CHECKING:
     from orchestrator.observe.facts import ForecastFacts
@@ -50,7 +52,9 @@ def run_plan_file(
 
 
 def _again(path: str, overrides: list[str], options: RunOptions) -> str:
-    """The command that goes on with the run, as a shell takes it."""
+    """The command that goes on with the run, as a shell takes it where it was started."""
+    if url := os.environ.get(SUBMITTED_TO):
+        return shlex.join(["axis", "submit", path, *overrides, "--address", url])
     words = ["axis", "run", path, *overrides]
     if options.address is not None:
         words += ["--address", options.address]

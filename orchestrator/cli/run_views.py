@@ -76,7 +76,7 @@ def show_logs(
         live = view_run(base, run_name).live
         for path, writer in _logs_of(run, chosen, worker):
             for line in _new_lines(run, path, printed):
-                text = json.dumps({"attempt": chosen, "writer": writer, "line": line})
+                text = json.dumps(_labelled(run_name, chosen, writer, line))
                 typer.echo(text if as_json else f"{writer}: {line}")
         if not (follow and live):
             break
@@ -189,6 +189,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _labelled(run: str, attempt: int, writer: str, line: str) -> dict[str, Any]:
+    """A line with whose it is; one that a worker wrote as JSON keeps its own fields."""
+    rank = writer.removeprefix("worker-")
+    axis = "training" if rank != writer else "coordination"
+    fields = {"run": run, "attempt": attempt, "axis": axis, "writer": writer, "line": line}
+    return {**fields, "rank": int(rank)} if rank != writer else fields
 
 
 def _log_files(run: Storage) -> list[tuple[int, str, str]]:

@@ -16,6 +16,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.promotion import check_promotion
 from orchestrator.plan.refusal import Refusal
 from orchestrator.plan.resources import Resources
+from orchestrator.plan.secret_checks import RESOLVED, check_references, check_token
 from orchestrator.plan.sizes import (
     fillable,
     legal_workers,
@@ -192,6 +193,8 @@ CHECKS = (
     Check(("inference.resources",), check_replica_resources),
     Check(("inference.promote", "training.evaluate", "data.holdout"), check_promotion),
     Check(("inference.max_ongoing_requests", "inference.max_batch_size"), check_serving_batch),
+    Check(RESOLVED, check_references),
+    Check(("inference.token",), check_token),
 )
 """All checks across the axes."""
 

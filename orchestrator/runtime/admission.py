@@ -30,10 +30,40 @@ from orchestrator.observe.wording import counted
 from orchestrator.plan.data import PythonSource
 from orchestrator.plan.dump import PLAN_FILE
 from orchestrator.plan.load import LoadedPlan, parse_plan
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.resume import resume_changes
 from orchestrator.runtime.ports import port_problem
 from orchestrator.runtime.resuming import check_newest
 from orchestrator.storage import Storage
+from orchestrator.storage.uri import is_uri
+
+_PACKAGES = "working_dir_files"
+"""The folder of a node in which Ray unpacks the working directories of jobs."""
+
+
+def lasting_problems(plan: Plan) -> list[Problem]:
+    """A storage that is lost with the copy of the working directory that a cluster makes. What a
+    reference stands for there is not known here."""
+    is_elsewhere = is_uri(plan.storage) or plan.storage.startswith("${")
+    if is_elsewhere or Path(plan.storage).expanduser().is_absolute():
+        return []
+    return [
+        Problem(
+            "storage",
+            f"{plan.storage} is relative to the working directory, and on the cluster that is a "
+            "temporary copy on one node: nothing in it would outlive the job",
+            works="a folder that all nodes share, such as /mnt/shared/runs, or s3://bucket/runs",
+        )
+    ]
+
+
+def check_lasting(loaded: LoadedPlan, directory: Path) -> None:
+    """Raise ``PlanError`` for a relative storage inside the copy that ``ray job submit`` makes."""
+    if _PACKAGES not in directory.parts:
+        return
+    problems = [loaded.locate(problem) for problem in lasting_problems(loaded.plan)]
+    if problems:
+        raise PlanError(problems, loaded.source)
 
 
 @contextmanager

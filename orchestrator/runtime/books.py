@@ -34,7 +34,8 @@ class Book:
 
     ``pending`` are actions for the driver's next pulse, ``records`` what it is to show.
     ``stopping`` and ``leaving`` are attempts whose workers are told to stop, now or with their next
-    checkpoint; ``told_drains`` the nodes of which the run knows that they go.
+    checkpoint; ``told_drains`` the nodes of which the run knows that they go. ``last_step`` is the
+    newest record of a step.
     """
 
     ref: RunRef
@@ -45,6 +46,7 @@ class Book:
     metrics: MetricsLog | None = None
     pending: list[Action] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
+    last_step: dict[str, Any] | None = None
     heard_at: float = field(default_factory=time.monotonic)
     progressed_at: float = 0.0
     stopping: int = 0
@@ -79,6 +81,17 @@ class Book:
         record = {"kind": "watch", "text": text}
         if record not in self.records[-1:]:
             self.records.append(record)
+
+    def keep(self, records: Sequence[dict[str, Any]]) -> None:
+        """Take in what a worker sent: for the driver's next pulse, and as the run's metrics."""
+        attempt = self.state.attempt
+        if self.metrics is None or self.metrics.attempt != attempt:
+            self.metrics = MetricsLog(self.storage, attempt)
+        self.records.extend(records)
+        steps = (record for record in reversed(records) if record.get("kind") == "step")
+        self.last_step = next(steps, self.last_step)
+        self.hangs.seat(attempt, records)
+        self.metrics.extend(records)
 
     def tell(self, event: Event) -> Reply:
         """Apply an event that happened here, and have done what follows from it."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from orchestrator.coordinator.placement import Node
 from orchestrator.errors import InfeasibleError
+from orchestrator.runtime.submit.address import find_token
 
 NAMESPACE = "axis"
 """The Ray namespace that all runs of one cluster share."""
@@ -64,6 +65,7 @@ def connect(address: str | None, num_cpus: int | None) -> Iterator[Cluster]:
     private = address in (None, "local")
     if address is not None and not private:
         _check_reachable(address)
+        _check_token(address)
     import ray
 
     options = {"include_dashboard": False, "num_cpus": num_cpus} if private else {}
@@ -89,6 +91,12 @@ def connect(address: str | None, num_cpus: int | None) -> Iterator[Cluster]:
 
 def _check_reachable(address: str) -> None:
     """Ray itself tries for minutes where nobody listens; raise ``InfeasibleError`` in seconds."""
+    if address.startswith(("http://", "https://")):
+        raise InfeasibleError(
+            f"{address} is the address of a dashboard, for axis submit; axis run takes part in a "
+            "cluster itself\n  works: axis submit, or the address of the head, such as auto or "
+            "10.0.0.1:6379"
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # auto, or something that Ray knows how to refuse
@@ -96,6 +104,26 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, str(error)) from error
+
+
+def _check_token(address: str) -> None:
+    """Raise ``InfeasibleError`` for a token that is not the cluster's, which Ray itself finds out
+    only after 20 s."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        return
+    from orchestrator.runtime.internals.gcs import is_refused
+
+    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
+    token = find_token(os.environ)
+    shown = token.value if token and mode == "token" else None
+    if not is_refused(address, shown, _REACH_SECONDS):
+        return
+    if token is None or mode == "disabled":
+        raise _no_entry(address, "it wants a token, and is shown none")
+    if shown is not None or is_refused(address, token.value, _REACH_SECONDS):
+        raise _no_entry(address, f"the token in {token.said_by} is not its own")
+    os.environ["RAY_AUTH_MODE"] = "token"  # Ray shows none by itself to an address that is named
 
 
 def _no_entry(address: str, reason: str) -> InfeasibleError:

@@ -39,7 +39,6 @@ from orchestrator.coordinator.events import (
 from orchestrator.coordinator.stragglers import Slow
 from orchestrator.errors import AxisError, InfeasibleError, PlacementTimeout, StorageError
 from orchestrator.observe.journal import Journal, replay_state
-from orchestrator.observe.metrics_log import MetricsLog
 from orchestrator.parallel.channel import StuckReport
 from orchestrator.parallel.manifest import CheckpointManifest
 from orchestrator.parallel.upkeep import mark_damaged
@@ -52,6 +51,7 @@ from orchestrator.runtime.ears import Ears, is_for_ears
 from orchestrator.runtime.internals.state import draining_nodes, free_by_node
 from orchestrator.runtime.memory import KillCount
 from orchestrator.runtime.messages import Directive, Pulse, Reply, RunRef
+from orchestrator.runtime.meters import Meters
 from orchestrator.runtime.placement import adopted, why_these
 from orchestrator.runtime.probe import Probes
 from orchestrator.runtime.scheduler import Scheduler
@@ -74,8 +74,9 @@ class Coordinator:
         self._books: dict[str, Book] = {}
         self._lock = threading.Lock()
         self._scheduler = Scheduler(self, live_nodes, free_by_node)
-        watch = Watch(self._open_books, self._abandon, draining_nodes, _live, Probes())
-        watch.start()
+        self._meters = Meters()
+        probes, show = Probes(), self._meters.show
+        Watch(self._open_books, self._abandon, draining_nodes, _live, probes, show).start()
 
     def ping(self) -> str:
         """Answers when the actor is up."""
@@ -208,8 +209,10 @@ class Coordinator:
         """Forget a run; answers whether the coordinator has none left."""
         with self._lock:
             book = self._books.pop(ref.uri, None)
-            if book is not None and book.metrics is not None:
-                book.metrics.flush()
+            if book is not None:
+                self._meters.show(book)
+                if book.metrics is not None:
+                    book.metrics.flush()
             left = bool(self._books)
         self._scheduler.forget(ref.uri)
         return not left
@@ -372,11 +375,7 @@ class Coordinator:
         if not records:
             return
         state = book.state
-        if book.metrics is None or book.metrics.attempt != state.attempt:
-            book.metrics = MetricsLog(book.storage, state.attempt)
-        book.records.extend(records)
-        book.hangs.seat(state.attempt, records)
-        book.metrics.extend(records)
+        book.keep(records)
         steps = [int(record["step"]) for record in records if record.get("kind") == "step"]
         if not steps:
             return

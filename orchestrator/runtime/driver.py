@@ -26,6 +26,7 @@ from orchestrator.errors import AxisError, DamagedCheckpointError, PlanError, St
 from orchestrator.observe.driver_log import LoggedDisplay
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime import serving
+from orchestrator.runtime.bearer import bearer_headers
 from orchestrator.runtime.handle import CoordinatorHandle
 from orchestrator.runtime.messages import Reply, RunRef
 from orchestrator.runtime.progress import ProgressView
@@ -286,7 +287,9 @@ class Driver:
         inference = self._plan.inference
         request = inference.example if inference else None
         try:
-            answer = serving.ask(action.url, request, action.timeout_seconds)
+            answer = serving.ask(
+                action.url, request, action.timeout_seconds, bearer_headers(self._plan)
+            )
         except AxisError as error:
             self._events.put(ev.ExampleFailed(message=str(error), **self._stamp(attempt)))
             return

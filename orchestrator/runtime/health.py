@@ -14,6 +14,8 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from orchestrator.runtime.bearer import Gate
+
 HEALTH_APP = "axis-healthz"
 ROUTE = "/healthz"
 
@@ -21,8 +23,14 @@ ROUTE = "/healthz"
 class Health:
     """Answers with the status of every application but itself: 200 when all run, else 503."""
 
-    async def __call__(self, _request: Request) -> JSONResponse:
+    def __init__(self, token: str | None = None) -> None:
+        self._gate = Gate(token)
+
+    async def __call__(self, request: Request) -> JSONResponse:
         """Ask Serve, off the event loop."""
+        refused = self._gate.refusal(request)
+        if refused is not None:
+            return refused
         statuses = await asyncio.to_thread(_statuses)
         ready = bool(statuses) and all(status == "RUNNING" for status in statuses.values())
         return JSONResponse(
@@ -30,10 +38,11 @@ class Health:
         )
 
 
-def target() -> Any:
-    """The application, to be run by Serve beside the others."""
+def target(token: str | None = None) -> Any:
+    """The application, to be run by Serve beside the others; ``token`` is the reference of the run
+    that brings it up."""
     deployment = serve.deployment(Health, name="health", ray_actor_options={"num_cpus": 0})
-    return serve.RunTarget(deployment.bind(), name=HEALTH_APP, route_prefix=ROUTE)
+    return serve.RunTarget(deployment.bind(token), name=HEALTH_APP, route_prefix=ROUTE)
 
 
 def _statuses() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What runs inside a replica: the promoted model, answering HTTP requests in batches.
 
+With ``inference.token`` every request must carry it as ``Authorization: Bearer …``.
 ``POST /<name>/…`` takes one JSON request and answers
 ``{"checkpoint": …, "step": …, "answer": …}``; ``GET /<name>/healthz`` says ready. Every
 response names the checkpoint that produced it in the header ``x-axis-checkpoint``.
@@ -23,6 +24,7 @@ from starlette.responses import JSONResponse
 
 from orchestrator.job_import import add_working_directory, load_job
 from orchestrator.plan.plan import Plan
+from orchestrator.runtime.bearer import Gate
 from orchestrator.storage import Storage
 
 CHECKPOINT_HEADER = "x-axis-checkpoint"
@@ -68,6 +70,7 @@ class Replica:
         if Path(charge.working_directory).is_dir():
             add_working_directory(charge.working_directory)
         plan = charge.plan
+        self._gate = Gate(plan.inference.token if plan.inference else None)
         torch.set_num_threads(max(1, int(plan.inference.resources.cpu if plan.inference else 1)))
         self._name = plan.name
         self._job = load_job(plan)
@@ -87,6 +90,9 @@ class Replica:
 
     async def __call__(self, request: Request) -> JSONResponse:
         """Route one HTTP request."""
+        refused = self._gate.refusal(request)
+        if refused is not None:
+            return refused
         if request.method == "GET" and request.url.path.rstrip("/").endswith("/healthz"):
             return self._respond(200, {"ready": True, "name": self._name})
         if request.method != "POST":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.coordinator.actions import End
 from orchestrator.coordinator.events import Opened
@@ -23,7 +24,12 @@ from orchestrator.plan.load import LoadedPlan
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.sizes import legal_workers
 from orchestrator.planner.cost.device import Device
-from orchestrator.runtime.admission import check_inputs, held_run, writable_storage
+from orchestrator.runtime.admission import (
+    check_inputs,
+    check_lasting,
+    held_run,
+    writable_storage,
+)
 from orchestrator.runtime.cluster import Cluster, connect, prepare
 from orchestrator.runtime.forecasting import store_prediction
 from orchestrator.runtime.stopper import Stopper
@@ -65,6 +71,7 @@ def run_plan(loaded: LoadedPlan, options: RunOptions, display: Display) -> Ended
     """
     prepare()
     plan = loaded.plan
+    check_lasting(loaded, Path.cwd())
     add_working_directory()
     job = check_inputs(loaded)
     private = options.address in (None, "local")
@@ -93,12 +100,22 @@ def _carry_out(
         with connect(options.address, options.num_cpus) as cluster:
             stopper.catch()
             display.finish(phase)
+            if not cluster.private:
+                _check_nodes(plan, base, display)
             # Only now: a run whose cluster never came up has not begun with this plan.
             run.write_atomic(PLAN_FILE, dump_plan(plan).encode())
             store_prediction(run, plan, job, options.hardware)
             end = _drive(plan, base, run, cluster, options, stopper, display)
         clear_stop(run)
     return end
+
+
+def _check_nodes(plan: Plan, base: Storage, display: LoggedDisplay) -> None:
+    # Imported here, as below.
+    from orchestrator.runtime.shared_storage import check_nodes
+
+    for line in check_nodes(plan, base):
+        display.line(f"{line}; whether it sees the storage is not known")
 
 
 def _drive(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from orchestrator.plan.inference import Inference
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.resources import Resources
 from orchestrator.runtime import health
+from orchestrator.runtime.bearer import bearer_headers
 from orchestrator.runtime.internals.state import replicas_of
 from orchestrator.runtime.replica import CHECKPOINT_HEADER, Charge, Replica
 
@@ -80,7 +81,9 @@ def deploy(
     charge = Charge(plan, run_uri, folder, str(Path.cwd()))
     application = _deployment(inference).bind(charge)
     target = serve.RunTarget(application, name=plan.name, route_prefix=f"/{plan.name}")
-    beside = [] if health.HEALTH_APP in serve.status().applications else [health.target()]
+    beside = (
+        [] if health.HEALTH_APP in serve.status().applications else [health.target(inference.token)]
+    )
     # Waiting is ours, with a deadline; Serve's own has none.
     serve.run_many(
         [target, *beside],
@@ -95,20 +98,22 @@ def deploy(
             given_at = time.monotonic()
         _await_running(plan.name, deadline, timeout_seconds, given_at)
         address = f"http://{inference.host}:{inference.port}"
-        url = f"{address}/{plan.name}"
-        _await_ready(f"{url}/healthz", deadline, timeout_seconds)
-        _await_ready(f"{address}{health.ROUTE}", deadline, timeout_seconds)
+        url, wanted = f"{address}/{plan.name}", bearer_headers(plan)
+        _await_ready(f"{url}/healthz", deadline, timeout_seconds, wanted)
+        _await_ready(f"{address}{health.ROUTE}", deadline, timeout_seconds, wanted)
     except BaseException:
         take_down(plan.name, 30.0)
         raise
     return url
 
 
-def ask(url: str, request: Any, timeout_seconds: float) -> Answer:
+def ask(
+    url: str, request: Any, timeout_seconds: float, headers: Mapping[str, str] | None = None
+) -> Answer:
     """POST one JSON request. Raises ``AxisError`` with the status and body of a refusal."""
     began = time.monotonic()
     try:
-        response = httpx.post(f"{url}/", json=request, timeout=timeout_seconds)
+        response = httpx.post(f"{url}/", json=request, timeout=timeout_seconds, headers=headers)
     except httpx.HTTPError as error:
         raise AxisError(f"POST {url}/ was not answered: {type(error).__name__}: {error}") from error
     if response.status_code != 200:
@@ -218,11 +223,13 @@ def _await_running(
         time.sleep(_POLL_SECONDS)
 
 
-def _await_ready(url: str, deadline: float, timeout_seconds: float) -> None:
+def _await_ready(
+    url: str, deadline: float, timeout_seconds: float, headers: Mapping[str, str] | None = None
+) -> None:
     last = "no answer yet"
     while time.monotonic() < deadline:
         try:
-            response = httpx.get(url, timeout=5.0)
+            response = httpx.get(url, timeout=5.0, headers=headers)
             if response.status_code == 200:
                 return
             last = f"status {response.status_code}"

@@ -40,6 +40,7 @@ from orchestrator.plan.dump import plan_hash
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.data_task import Errand, UserError
 from orchestrator.runtime.internals.data import blocks_of, data_context, is_materialized
+from orchestrator.secret import concealer, resolve_all
 from orchestrator.storage import Storage, redact_uri
 
 _NAMED_BAD_FILES = 20
@@ -180,10 +181,12 @@ class Sharding:
     def _materialized(self, source: PythonSource) -> Any:
         make = import_target(source.target, "data.source.target")
         try:
-            dataset = make(**source.arguments)
+            dataset = make(**resolve_all(source.arguments))
         except Exception as error:
-            problem = Problem("data.source.target", f"{source.target} raised {error!r}")
-            raise JobError(problem, user_traceback(error)) from error
+            conceal = concealer(source.arguments)
+            what = conceal(f"{source.target} raised {error!r}")
+            problem = Problem("data.source.target", what)
+            raise JobError(problem, conceal(user_traceback(error))) from error
         if not isinstance(dataset, ray.data.Dataset):
             found = type(dataset).__name__
             problem = Problem(

@@ -118,7 +118,7 @@ class Training:
                 self._plan.training.resources.as_ray(),
                 backend="nccl" if self._plan.training.resources.gpu else "gloo",
                 name=f"attempt-{attempt:04d}",
-                storage_path=_ray_train_path(self._ref),
+                storage=Storage.open(self._ref.uri).child(RAY_TRAIN_FOLDER),
                 env_vars=worker_env_vars(self._plan),
                 timeout_seconds=math.ceil(collective_seconds(self._plan)),
                 on_controller=self._on_controller,
@@ -187,8 +187,3 @@ def worker_env_vars(plan: Plan) -> dict[str, str]:
     """What is set in the processes of workers."""
     threads = str(plan.training.threads)
     return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-
-
-def _ray_train_path(ref: RunRef) -> str:
-    storage = Storage.open(ref.uri).child(RAY_TRAIN_FOLDER)
-    return str(storage.local_path()) if storage.is_local else storage.uri

@@ -37,7 +37,8 @@ class Watch:
     """Looks at every book in turn.
 
     ``drains`` are the nodes that Ray has been told to drain, and the wall-clock second at which
-    they go (0: not said); ``live`` those that Ray takes for alive.
+    they go (0: not said); ``live`` those that Ray takes for alive. ``show`` tells others where a
+    run stands, once a second.
     """
 
     books: Callable[[], list[Book]]
@@ -45,6 +46,7 @@ class Watch:
     drains: Callable[[], Mapping[str, float]]
     live: Callable[[], set[str]]
     probes: Probes
+    show: Callable[[Book], None]
     _slow_at: float = field(default=0.0, init=False)
 
     def start(self) -> None:
@@ -61,6 +63,8 @@ class Watch:
             going = self._going(books) if slow else {}
             for book in books:
                 try:
+                    if slow:
+                        self.show(book)
                     self._look(book, going, slow)
                 except Exception as error:  # a run whose storage fails must not blind the others
                     book.say(f"{type(error).__name__}: {error}")

@@ -19,7 +19,8 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runtime.channel import ActorChannel
 from orchestrator.runtime.handle import CoordinatorHandle
 from orchestrator.runtime.messages import RunRef
-from orchestrator.runtime.worker_log import captured, log_path
+from orchestrator.runtime.worker_log import Whose, captured, log_path
+from orchestrator.secret import concealer
 from orchestrator.storage import Storage
 
 ORDER = "axis_order"
@@ -61,19 +62,22 @@ def work(config: dict[str, Any]) -> tuple[int, bool]:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     run_storage = Storage.open(order.ref.uri)
-    with captured(run_storage, log_path(order.attempt, f"worker-{rank}")) as log:
+    conceal = concealer(order.plan.options)
+    path = log_path(order.attempt, f"worker-{rank}")
+    labels = {"run": order.ref.name, "attempt": order.attempt, "axis": "training", "rank": rank}
+    with captured(run_storage, path, Whose(**labels), conceal) as log:
         try:
             return _train(order, rank, run_storage)
         except AxisError:
-            traceback.print_exc(file=log)
+            log.error(traceback.format_exc())
             raise
         except Exception as error:
-            traceback.print_exc(file=log)
+            log.error(traceback.format_exc())
             if _is_out_of_memory(error):
-                raise WorkerMemoryError(str(error) or type(error).__name__) from error
+                raise WorkerMemoryError(conceal(str(error)) or type(error).__name__) from error
             if _is_infrastructure(error):
                 raise
-            raise UserCodeError(user_traceback(error)) from error
+            raise UserCodeError(conceal(user_traceback(error))) from None
 
 
 def _train(order: Order, rank: int, run_storage: Storage) -> tuple[int, bool]:

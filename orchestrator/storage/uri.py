@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from orchestrator.errors import StorageError
+from orchestrator.secret import concealer, mask, resolve
 
 
 def is_uri(text: str) -> bool:
@@ -24,20 +25,24 @@ def resolve_uri(text: str, base: Path | None = None) -> tuple[Any, str, str]:
     """``(filesystem, path within it, absolute name)`` of a folder.
 
     A path is taken relative to ``base`` (the working directory by default); ``~`` is expanded.
-    Raises ``StorageError`` for a scheme that pyarrow does not know or cannot reach.
+    References to secrets are looked up for the file system alone: the name of a URI keeps them.
+    Raises ``StorageError`` for a scheme that pyarrow does not know or cannot reach, and
+    ``SecretMissing``.
     """
     if not text.strip():
         raise StorageError("the storage is named by an empty string; write a folder or a URI")
-    if not is_uri(text):
-        path = Path(text).expanduser()
+    whole = resolve(text)
+    if not is_uri(whole):
+        path = Path(whole).expanduser()
         path = (path if path.is_absolute() else (base or Path.cwd()) / path).absolute()
         normal = _normal_path(path)
         return fs.LocalFileSystem(), normal, normal
     try:
-        filesystem, root = fs.FileSystem.from_uri(text)
+        filesystem, root = fs.FileSystem.from_uri(whole)
     except (OSError, ValueError, TypeError, pa.ArrowException) as exc:
+        said = concealer(text)(str(exc).splitlines()[0])
         raise StorageError(
-            f"cannot open {redact_uri(text)}: {str(exc).splitlines()[0]}. "
+            f"cannot open {redact_uri(text)}: {said}. "
             "Works: a folder such as runs, or a URI of pyarrow.fs such as s3://bucket/folder"
         ) from exc
     if isinstance(filesystem, fs.LocalFileSystem):
@@ -60,7 +65,7 @@ def redact_uri(uri: str) -> str:
     """The name without a user, password or query, fit for messages and manifests."""
     if not is_uri(uri):
         return uri
-    parts = urlsplit(uri)
+    parts = urlsplit(mask(uri))
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

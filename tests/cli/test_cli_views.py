@@ -174,7 +174,10 @@ def test_logs_are_those_of_the_last_attempt_unless_asked(
         "driver: träin: …",
     ]
     line = json.loads(project("logs", "little", "--worker", "0", "--json").out)
-    assert line == {"attempt": 2, "writer": "worker-0", "line": "step 1"}
+    assert line == {
+        "run": "little", "attempt": 2, "axis": "training", "rank": 0, "writer": "worker-0",
+        "line": "step 1",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -150,3 +150,14 @@ def test_serve_names_its_replicas_after_their_application() -> None:
 
     replica = ReplicaID("x1", DeploymentID(name="model", app_name="digits"))
     assert replica.to_full_id_str().startswith("SERVE_REPLICA::digits#")
+
+
+def test_the_control_store_answers_a_question_that_changes_nothing() -> None:
+    from ray.core.generated import gcs_service_pb2
+
+    from orchestrator.runtime.internals.gcs import CHECK_METHOD
+
+    _, service, method = CHECK_METHOD.split("/")
+    descriptor = gcs_service_pb2.DESCRIPTOR.services_by_name[service.rpartition(".")[2]]
+    assert descriptor.full_name == service
+    assert method in descriptor.methods_by_name

@@ -35,6 +35,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestrator.coordinator.assignment import Assignment
 from orchestrator.plan.selectors import NODE_ID
 from orchestrator.runtime.prewarm import import_training
+from orchestrator.storage import Storage
 
 RESERVATION = "axis_reservation"
 """The key under which ``train_loop_config`` carries the reservation to the worker group."""
@@ -191,7 +192,7 @@ def fit_in_reservation(
     *,
     backend: str,
     name: str,
-    storage_path: str,
+    storage: Storage,
     env_vars: dict[str, str],
     timeout_seconds: int,
     on_controller: Callable[[Any], None],
@@ -216,7 +217,9 @@ def fit_in_reservation(
         ),
         run_config=RunConfig(
             name=name,
-            storage_path=storage_path,
+            # Not its URI, which may hold references that only we look up.
+            storage_path=storage.root,
+            storage_filesystem=None if storage.is_local else storage.filesystem,
             failure_config=FailureConfig(max_failures=0),
             worker_runtime_env=_worker_environment(env_vars),
         ),

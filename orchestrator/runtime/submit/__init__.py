@@ -1,0 +1,1 @@
+"""How does a plan get from a workstation onto a cluster, through nothing but Ray's Jobs API?"""

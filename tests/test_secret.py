@@ -1,0 +1,181 @@
+"""References to secrets: where they may stand, what they stand for, and where that never shows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import fs
+from starlette.requests import Request
+
+from orchestrator.errors import PlanError, SecretMissing, StorageError
+from orchestrator.job import Job
+from orchestrator.job_import import load_job
+from orchestrator.plan.dump import dump_plan
+from orchestrator.plan.load import parse_plan
+from orchestrator.runtime.bearer import Gate
+from orchestrator.runtime.worker_log import Whose, captured
+from orchestrator.secret import concealer, mask, references, resolve, resolve_all
+from orchestrator.storage import Storage, redact_uri
+
+pytestmark = pytest.mark.unit
+
+SECRET = "s3cr3t/of+this=test"
+PLAN = """
+name: little
+job: jobs.digits:Digits
+data: {source: {kind: python, target: "jobs.digits:dataset"}}
+inference: {}
+"""
+
+
+@pytest.fixture(autouse=True)
+def secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AXIS_TEST_SECRET", SECRET)
+
+
+def test_a_reference_stands_for_a_variable_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of a file\n")
+    assert resolve("a${env:AXIS_TEST_SECRET}b") == f"a{SECRET}b"
+    assert resolve(f"${{file:{tmp_path}/token}}") == "of a file"
+    assert resolve("$${env:AXIS_TEST_SECRET} $HOME ${HOME}") == (
+        "${env:AXIS_TEST_SECRET} $HOME ${HOME}"
+    )
+    nested = {"a": ["${env:AXIS_TEST_SECRET}", 1], "b": {"c": "x"}}
+    assert resolve_all(nested) == {"a": [SECRET, 1], "b": {"c": "x"}}
+
+
+@pytest.mark.parametrize("text", ["${env:AXIS_NOT_SET}", "${file:/nowhere/at/all}"])
+def test_one_that_is_not_there_is_named(text: str) -> None:
+    with pytest.raises(SecretMissing) as missing:
+        resolve(text)
+    assert text in str(missing.value)
+    assert missing.value.exit_code == 3
+
+
+@given(st.text(alphabet="ab${}:env/file", max_size=40))
+def test_text_without_references_is_left_alone(text: str) -> None:
+    if not references(text) and "$${" not in text:
+        assert resolve(text) == mask(text) == text
+    assert not references(mask(text)) or "$${" in text
+
+
+def test_a_storage_keeps_the_reference_and_opens_the_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def from_uri(uri: str) -> Any:
+        seen.append(uri)
+        return fs.SubTreeFileSystem("/tmp", fs.LocalFileSystem()), "bucket/runs"
+
+    known = SimpleNamespace(
+        FileSystem=SimpleNamespace(from_uri=from_uri), LocalFileSystem=fs.LocalFileSystem
+    )
+    monkeypatch.setattr("orchestrator.storage.uri.fs", known)
+    uri = "s3://${env:AXIS_TEST_SECRET}:${file:/dev/null}@bucket/runs"
+    run = Storage.open(uri).child("little")
+    assert seen == [f"s3://{SECRET}:@bucket/runs"]
+    assert run.uri == f"{uri}/little"
+    assert run.name == "s3://bucket/runs/little"
+    assert SECRET not in repr((run.uri, run.name))
+    Storage.open(run.uri)
+    assert seen[-1] == f"s3://{SECRET}:@bucket/runs/little", "what travels can be opened again"
+
+
+def test_what_storage_refuses_does_not_tell() -> None:
+    with pytest.raises(StorageError) as refused:
+        Storage.open("nothing://${env:AXIS_TEST_SECRET}@bucket/x")
+    assert SECRET not in str(refused.value)
+    assert redact_uri("s3://${file:/a/b}:${env:X}@bucket/p") == "s3://bucket/p"
+
+
+def test_the_resolved_plan_holds_references() -> None:
+    overrides = (
+        "options={key: '${env:AXIS_TEST_SECRET}'}", "inference.token=${env:AXIS_TEST_SECRET}",
+        "storage=s3://${env:AXIS_TEST_SECRET}@bucket/runs",
+    )  # fmt: skip
+    text = dump_plan(parse_plan(PLAN, overrides).plan)
+    assert SECRET not in text
+    assert text.count("${env:AXIS_TEST_SECRET}") == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "said"),
+    [
+        ("inference.token=abc", "inference.token", "must not stand in a plan"),
+        ("inference.host=${env:HOST}", "inference.host", "would not be looked up"),
+        ("options={a: '${evn:X}'}", "options.a", "is no reference"),
+        ("options={a: ['${env:}']}", "options.a.0", "names nothing"),
+    ],
+)
+def test_a_reference_that_cannot_be_meant_is_refused(override: str, where: str, said: str) -> None:
+    with pytest.raises(PlanError) as refused:
+        parse_plan(PLAN, [override])
+    (problem,) = refused.value.problems
+    assert problem.where == where
+    assert said in problem.what
+    assert problem.works
+
+
+class Careless(Job):
+    """Tells what it was given."""
+
+    def __init__(self, key: str) -> None:
+        raise ValueError(f"bad key {key}")
+
+
+def test_a_constructor_that_tells_is_concealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "careless", sys.modules[__name__])
+    overrides = ("job=careless:Careless", "options={key: '${env:AXIS_TEST_SECRET}'}")
+    with pytest.raises(PlanError) as refused:
+        load_job(parse_plan(PLAN, overrides).plan)
+    told = str(refused.value) + getattr(refused.value, "user_traceback", "")
+    assert SECRET not in told
+    assert "bad key ${env:AXIS_TEST_SECRET}" in told
+
+
+def test_what_a_worker_says_is_concealed_and_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import logging
+
+    conceal = concealer({"key": "${env:AXIS_TEST_SECRET}", "other": 1})
+    run = Storage.open(str(tmp_path))
+    for kind in ("text", "json"):
+        monkeypatch.setenv("AXIS_LOG_FORMAT", kind)
+        whose = Whose(run="little", attempt=2, axis="training", rank=3)
+        with captured(run, f"{kind}.log", whose, conceal) as log:
+            print("printed", SECRET)
+            logging.getLogger("here").warning("logged %s", SECRET)
+            log.error(f"raised {SECRET}\n")
+            print("and no end", end="")
+    shown = capsys.readouterr().out
+    text, lines = (tmp_path / "text.log").read_text(), (tmp_path / "json.log").read_text()
+    for each in (text, lines, shown):
+        assert SECRET not in each
+    for word in ("printed", "logged", "raised"):
+        assert f"{word} ${{env:AXIS_TEST_SECRET}}" in text
+    told = [json.loads(line) for line in lines.splitlines()]
+    labels = {"run": "little", "attempt": 2, "axis": "training", "rank": 3}
+    assert all(labels.items() <= each.items() for each in told)
+    assert [(each["level"], each["logger"]) for each in told] == [
+        ("INFO", "print"), ("WARNING", "here"), ("ERROR", "worker"), ("INFO", "print"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shown", "status"), [(None, 401), ("Bearer x", 403), ("x", 403), (f"Bearer {SECRET}", None)]
+)
+def test_a_gate_lets_in_who_shows_its_token(shown: str | None, status: int | None) -> None:
+    headers = [(b"authorization", shown.encode())] if shown is not None else []
+    request = Request({"type": "http", "headers": headers})
+    refused = Gate("${env:AXIS_TEST_SECRET}").refusal(request)
+    assert (refused.status_code if refused else None) == status
+    assert Gate(None).refusal(request) is None
