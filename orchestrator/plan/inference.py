@@ -52,6 +52,9 @@ class Inference(Section):
     """The address Serve's proxy listens on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """The port Serve's proxy listens on."""
+    token: str | None = None
+    """A bearer token that every request must carry, as a reference: ``${env:NAME}`` or
+    ``${file:/path}``. Without one, whoever reaches the port is answered."""
     max_batch_size: Annotated[int, Field(ge=1)] = 8
     """Requests answered in one call of ``Job.answer``."""
     batch_wait_timeout: Seconds = 0.002
