@@ -6,15 +6,16 @@ asks for and no cluster could give is refused here, before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import PlanError, Problem
 from orchestrator.plan.dump import dump_plan
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.quantities import format_duration
+from orchestrator.plan.wording import choice
 from orchestrator.render import names as at
-from orchestrator.render.cluster import renders_redis
+from orchestrator.render.cluster import gcs_backend, redis_secret, renders_redis
 from orchestrator.render.kinds import KINDS, heading, main_object
 from orchestrator.render.kuberay_rules import rule_problems
 from orchestrator.render.names import Names, name_problems
@@ -173,16 +174,21 @@ def _warnings(setting: Setting) -> list[str]:
             f"checkpoint may take {format_duration(float(setting.checkpoint_seconds))} "
             "(coordination.stop_timeout): steps since the checkpoint before may be lost"
         )
-    names = secret_names(plan)
-    if names:
-        secret = profile.secret or setting.names.secrets
-        options = " ".join(f"--from-literal={name}=…" for name in names)
-        found.append(
-            f"the Secret {secret} must hold {', '.join(names)}: "
-            f"kubectl create secret generic {secret} {options}"
-        )
+    wanted = {profile.secret or setting.names.secrets: list(secret_names(plan))}
+    if gcs_backend(setting) == "redis":
+        secret, key = redis_secret(setting)
+        wanted.setdefault(secret, []).append(key)
+    found += [_secret_wanted(name, keys) for name, keys in wanted.items() if keys]
     if setting.sized.elastic and not setting.autoscaled:
         found.append(
             f"no autoscaler: all {setting.sized.most} workers are asked for from the beginning"
         )
     return found
+
+
+def _secret_wanted(name: str, keys: Sequence[str]) -> str:
+    options = " ".join(f"--from-literal={key}=…" for key in keys)
+    return (
+        f"the Secret {name} must hold {choice(keys, 'and')}: "
+        f"kubectl create secret generic {name} {options}"
+    )

@@ -331,6 +331,7 @@ def test_what_outlives_a_job_survives_its_head(kind: Kind) -> None:
     secret = options["redisPassword"]["valueFrom"]["secretKeyRef"]
     (env,) = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
     assert env["valueFrom"]["secretKeyRef"] == secret
+    assert any(f"the Secret {secret['name']} must hold password" in w for w in result.warnings)
     assert "gcsFaultToleranceOptions" not in cluster_of(rendered("serving", "job"))
 
 
