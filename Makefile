@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 export OMP_NUM_THREADS ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help run test test-all chaos check format install bench accuracy clean
+.PHONY: help run test test-all chaos check format install bench accuracy manifests clean
 
 help: ## Show this help.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ check: $(VENV)/.test ## Lint, format check and types.
 format: $(VENV)/.test ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+manifests: $(VENV)/.run ## Render the manifests and the script in deploy/ again.
+	$(BIN)/axis render configs/digits.yaml --output deploy
+	$(BIN)/axis render configs/digits.yaml --kind service --output deploy/service
+	$(BIN)/axis render configs/gpt-mesh.yaml --kind cluster --output deploy/cluster
+	$(BIN)/axis render configs/digits.yaml --target slurm --output deploy/slurm
 
 bench: $(VENV)/.test ## Measure side by side with what one would write by hand.
 	$(BIN)/python -m benchmarks

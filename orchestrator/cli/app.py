@@ -140,6 +140,52 @@ def submit(
         raise typer.Exit(submit_plan_file(path, overrides or [], options))
 
 
+@app.command()
+def render(
+    path: PlanPath,
+    overrides: Overrides = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="TARGET", help="kuberay or slurm.")
+    ] = "kuberay",
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="job carries the plan out; service keeps serving what it promoted; cluster "
+            "waits for jobs.",
+        ),
+    ] = "job",
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME|FILE",
+            help="kind, gke, eks, spot or a file; may be repeated, the later one wins.",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", help="The container image; axis:0.1.0 (-cuda) by default."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write files instead of printing."),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write manifests for KubeRay, or a script for Slurm.
+
+    Sized from the plan; needs no cluster. With --output there is a kustomize base and an overlay for each profile.
+    """
+    from orchestrator.cli.render_command import RenderOptions, render_plan
+
+    options = RenderOptions(target, kind, tuple(profile or ()), image, output, as_json)
+    with failures.reported(as_json, debug):
+        render_plan(path, overrides or [], options)
+
+
 for _command in planning.COMMANDS:
     app.command()(_command)
 

@@ -128,6 +128,7 @@ def _drive(
     display: LoggedDisplay,
 ) -> End:
     # Imported here: they import ray, which must find the environment prepared.
+    from orchestrator.runtime.autoscaling import room_asked_for
     from orchestrator.runtime.driver import Driver
     from orchestrator.runtime.handle import CoordinatorHandle, start_coordinator
     from orchestrator.runtime.internals.state import redirect_messages
@@ -152,7 +153,8 @@ def _drive(
     )
     try:
         driver = Driver(plan, ref, handle, stopper, display, base.uri, cluster.private)
-        return driver.run(opened)
+        with room_asked_for(plan, cluster.private):
+            return driver.run(opened)
     finally:
         handle.retire()
 

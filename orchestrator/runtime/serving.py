@@ -140,6 +140,12 @@ def take_down(name: str, timeout_seconds: float, with_serve: bool = True) -> Non
         serve.shutdown()
 
 
+def application_of(plan: Plan, run_uri: str, folder: str) -> Any:
+    """The Serve application that answers with one checkpoint of a run, to be deployed elsewhere."""
+    charge = Charge(plan, run_uri, folder, str(Path.cwd()))
+    return _deployment(_inference(plan)).bind(charge)
+
+
 def _deployment(inference: Inference) -> Any:
     replicas = inference.replicas
     resources = inference.resources
