@@ -177,7 +177,8 @@ def render(
 ) -> None:
     """Write manifests for KubeRay, or a script for Slurm.
 
-    Sized from the plan; needs no cluster. With --output there is a kustomize base and an overlay for each profile.
+    Sized from the plan; needs no cluster. With --output there is a kustomize base and an overlay
+    for each profile.
     """
     from orchestrator.cli.render_command import RenderOptions, render_plan
 

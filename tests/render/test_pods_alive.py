@@ -149,6 +149,7 @@ def pods(axis: Axis, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator
     shutil.rmtree(found.session, ignore_errors=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pods", [("elastic", "cluster")], indirect=True)
 def test_a_pod_that_is_ended_drains_first_and_the_run_goes_on(pods: Pods) -> None:
     pods.start_head()

@@ -64,6 +64,7 @@ def workstation(axis: Axis, tmp_path: Path, cluster: TokenCluster) -> Axis:
     return axis
 
 
+@pytest.mark.slow
 def test_a_secret_is_nowhere_and_strangers_are_refused(
     workstation: Axis, cluster: TokenCluster, free_port: int, tmp_path: Path
 ) -> None:

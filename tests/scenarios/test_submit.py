@@ -80,6 +80,7 @@ def test_both_jobs_run_as_if_they_ran_here(workstation: Axis, cluster: TokenClus
     assert page["metadata"]["axis_run_directory"] == f"{workstation.storage}/digits"
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_from_afar_and_resumed_on_another_cluster(
     workstation: Axis, cluster: TokenCluster
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_run_is_stopped_from_afar_and_resumed_on_another_cluster(
     assert_exactly_once(workstation.computed_ids("digits"), NUM_TRAIN, steps, BATCH)
 
 
+@pytest.mark.slow
 def test_ray_job_submit_does_it_as_well(
     workstation: Axis, cluster: TokenCluster, tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_ray_job_submit_does_it_as_well(
     assert "temporary copy on one node" in lost.stdout, "a relative storage would be lost"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code"), [("s", 6), ("d", 0)])
 def test_ctrl_c_asks_whether_to_detach_or_stop(
     workstation: Axis, cluster: TokenCluster, answer: str, code: int
