@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 from orchestrator.observe.wording import format_seconds
 
+_LEAST_SECONDS = 0.005
+"""News of many units may come in one message, between whose lines no time goes by."""
+
 
 class Tally:
     """One phase under way: ``done`` of ``total`` units.
@@ -50,9 +53,9 @@ class Tally:
     @property
     def rate(self) -> float | None:
         """Units a second from when counting began to the last that was done; ``None`` before
-        anything is done."""
+        anything is done, and where all that is known came in one message."""
         elapsed = self._moved_at - self._counting_since
-        return (self.done - self._first) / elapsed if elapsed > 0 else None
+        return (self.done - self._first) / elapsed if elapsed >= _LEAST_SECONDS else None
 
     @property
     def left_seconds(self) -> float | None:

@@ -172,6 +172,7 @@ def slurm(axis: Axis, tmp_path: Path) -> Slurm:
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_plan_is_carried_out_over_the_allocation(slurm: Slurm) -> None:
     process = slurm.submit("training.workers=2", "training.resources.cpu=1", "training.steps=20")
     seen = []

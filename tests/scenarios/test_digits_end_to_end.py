@@ -121,6 +121,7 @@ def _status(axis: Axis) -> dict[str, Any]:
     return view
 
 
+@pytest.mark.slow
 def test_keep_serving_answers_until_it_is_interrupted(axis: Axis, free_port: int) -> None:
     import httpx
 

@@ -52,6 +52,7 @@ def _digits(axis: Axis, *more: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_both_jobs_run_as_if_they_ran_here(workstation: Axis, cluster: TokenCluster) -> None:
     gpt = workstation(
         "submit", "configs/gpt-stdlib.yaml", "--address", cluster.url, "--json",
