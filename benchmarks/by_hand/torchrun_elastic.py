@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 
 import torch.distributed as dist
 
@@ -11,7 +12,8 @@ from benchmarks.by_hand.elastic_loop import Settings, train
 
 def main() -> None:
     """Join the group and train."""
-    dist.init_process_group("gloo")
+    # A group that is begun again sometimes waits for addresses of the one before.
+    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
     train(Settings.read(sys.argv[1]))
 
 
