@@ -17,8 +17,10 @@ from orchestrator.cli.arguments import (
     Address,
     AsJson,
     Debug,
+    Fresh,
     HardwareName,
     JobsAddress,
+    KeepServing,
     NumCpus,
     Overrides,
     PlanPath,
@@ -75,12 +77,8 @@ def plan(
 def run(
     path: PlanPath,
     overrides: Overrides = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start anew; what is there is moved aside.")
-    ] = False,
-    keep_serving: Annotated[
-        bool, typer.Option("--keep-serving", help="Leave the application up.")
-    ] = False,
+    fresh: Fresh = False,
+    keep_serving: KeepServing = False,
     address: Address = None,
     num_cpus: NumCpus = None,
     hardware: HardwareName = None,
@@ -119,12 +117,8 @@ def submit(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return as soon as the cluster has it.")
     ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start anew; what is there is moved aside.")
-    ] = False,
-    keep_serving: Annotated[
-        bool, typer.Option("--keep-serving", help="Leave the application up.")
-    ] = False,
+    fresh: Fresh = False,
+    keep_serving: KeepServing = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

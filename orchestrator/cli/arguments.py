@@ -52,3 +52,5 @@ JobsAddress = Annotated[
         "http://head:8265.",
     ),
 ]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start anew; what is there is moved aside.")]
+KeepServing = Annotated[bool, typer.Option("--keep-serving", help="Leave the application up.")]

@@ -78,8 +78,7 @@ def deploy(
         http_options=HTTPOptions(host=inference.host, port=inference.port),
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
-    charge = Charge(plan, run_uri, folder, str(Path.cwd()))
-    application = _deployment(inference).bind(charge)
+    application = application_of(plan, run_uri, folder)
     target = serve.RunTarget(application, name=plan.name, route_prefix=f"/{plan.name}")
     beside = (
         [] if health.HEALTH_APP in serve.status().applications else [health.target(inference.token)]
@@ -141,7 +140,7 @@ def take_down(name: str, timeout_seconds: float, with_serve: bool = True) -> Non
 
 
 def application_of(plan: Plan, run_uri: str, folder: str) -> Any:
-    """The Serve application that answers with one checkpoint of a run, to be deployed elsewhere."""
+    """The Serve application that answers with one checkpoint of a run."""
     charge = Charge(plan, run_uri, folder, str(Path.cwd()))
     return _deployment(_inference(plan)).bind(charge)
 
