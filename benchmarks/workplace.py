@@ -19,9 +19,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import psutil
@@ -123,9 +123,10 @@ class Workplace:
             self.stop(process)
 
     @contextlib.contextmanager
-    def background(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Run ``python <arguments>`` around the block, and end it afterwards."""
-        process = self._start(arguments, stdin=subprocess.DEVNULL)
+    def background(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+        """Run ``python <arguments>`` around the block, with ``environment`` beside what others
+        have, and end it afterwards."""
+        process = self._start(arguments, subprocess.DEVNULL, environment)
         try:
             yield process
         finally:
@@ -142,13 +143,15 @@ class Workplace:
         if process in self._started:
             self._started.remove(process)
 
-    def _start(self, arguments: Sequence[str], stdin: int) -> subprocess.Popen[str]:
+    def _start(
+        self, arguments: Sequence[str], stdin: int, more: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.Popen[str]:
         self._num_logs += 1
         with (self.folder / f"stderr-{self._num_logs}").open("w") as errors:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **more},
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=errors,

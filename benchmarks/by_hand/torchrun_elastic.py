@@ -12,7 +12,7 @@ from benchmarks.by_hand.elastic_loop import Settings, train
 
 def main() -> None:
     """Join the group and train."""
-    # A group that is begun again sometimes waits for addresses of the one before.
+    # What is lost while a group comes up is noticed after so long; the default is half an hour.
     dist.init_process_group("gloo", timeout=timedelta(seconds=30))
     train(Settings.read(sys.argv[1]))
 

@@ -1,0 +1,103 @@
+"""Somebody outside the coordinator does take what a run gave back: it waits, and goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.axis_command import Axis, wait_until
+from tests.chaos.several_raylets import Raylets, raylets
+from tests.chaos.test_histories import COMMON, assert_undisturbed
+from tests.chaos.test_node_losses import SHARDED, placed_workers, start, workers_of
+
+pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+
+HELD_SECONDS = 10.0
+"""Longer than it takes to notice, and less than ``gang.timeout``."""
+SHAPES = (0.75, 0.8, 0.85, 0.9, 0.95)
+"""CPUs of those who want the replicas' room. Ray asks one shape after the other, in an order of
+its own: among so many, the replicas' own is hardly ever the first."""
+
+
+@contextmanager
+def connected(cluster: Raylets) -> Iterator[Any]:
+    import ray
+
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def test_replicas_that_are_beaten_to_their_room_have_it_afterwards(
+    axis: Axis, tmp_path: Path, free_port: int
+) -> None:
+    def hold(mark: str) -> None:
+        Path(mark).touch()
+        time.sleep(HELD_SECONDS)
+
+    with raylets(num_cpus=2) as cluster:
+        process = axis.start(
+            "run", "configs/digits.yaml", *COMMON[2:], f"storage={axis.storage}",
+            "job=tests.chaos.paced:Paced", "training.steps=150", "training.workers=2",
+            "training.resources.cpu=1", "inference.resources={cpu: 1}", "inference.replicas=2",
+            f"inference.port={free_port}", "inference.promote.when=null",
+            "--address", cluster.address,
+        )  # fmt: skip
+        axis.await_step("digits", 20)
+        with connected(cluster) as ray:
+            task = ray.remote(max_retries=0)(hold)
+            waiting = [task.options(num_cpus=c).remote(str(tmp_path / str(c))) for c in SHAPES]
+            done = axis.finish(process)
+            marks = sorted(path.name for path in tmp_path.glob("0.*"))
+            del waiting
+    assert done.code == 0, done
+    assert marks, "the fault fired: others had the room"
+    failed = axis.events("digits", "deploy-failed")
+    assert failed, "and it was noticed"
+    assert all(event["crowded_out"] for event in failed)
+    assert "somebody else took the room" in failed[0]["message"]
+    assert len(axis.events("digits", "deployed")) == 1
+    taken = [r["step"] for r in axis.metrics("digits") if r["kind"] == "step"]
+    assert sorted(taken) == list(range(1, 151)), "nothing was trained again"
+
+
+def test_a_run_waits_for_what_was_taken_while_it_came_back_from_a_lost_node(axis: Axis) -> None:
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    steps = 400
+    took: list[float] = []
+
+    def hold_for_a_while() -> None:
+        competitor = placement_group([{"CPU": 2}])
+        if competitor.wait(300):
+            took.append(time.time())
+            time.sleep(HELD_SECONDS)
+        remove_placement_group(competitor)
+
+    with raylets(num_cpus=2) as cluster:
+        lost = cluster.add(num_cpus=2)
+        process = start(axis, cluster, steps, *SHARDED)
+        axis.await_step("digits", 70)
+        with connected(cluster):
+            thread = threading.Thread(target=hold_for_a_while, daemon=True)
+            thread.start()
+            victims = cluster.kill(lost)
+            wait_until(lambda: bool(took), 60, "somebody outside to have the room")
+            done = axis.finish(process)
+            thread.join(HELD_SECONDS + 10)
+    assert done.code == 0, done
+    assert sum(w["pid"] in victims for w in workers_of(axis, 1).values()) == 2, "the node was lost"
+    again = axis.events("digits", "gang-placed")[1]["at_seconds"]
+    assert again > took[0] + HELD_SECONDS - 1, "it waited until they had gone"
+    waits = [event["why"] for event in axis.events("digits", "queued")]
+    assert any("needs 2 × {CPU: 1}" in why for why in waits), "and said for what"
+    assert placed_workers(axis) == [4, 2]
+    assert_undisturbed(axis, steps)
