@@ -53,9 +53,13 @@ class Accusation:
 
 
 def accuse(
-    said: Mapping[int, Whereabouts], num_workers: int, seats: Mapping[int, Seat]
+    said: Mapping[int, Whereabouts],
+    num_workers: int,
+    seats: Mapping[int, Seat],
+    stacks: Mapping[int, str],
 ) -> Accusation:
-    """The worker to blame; ``said`` holds at least one.
+    """The worker to blame; ``said`` holds at least one, ``stacks`` what was seen from outside of
+    those who said nothing.
 
     One that gave no answer at all is stopped, or frozen where Python cannot run, and comes first.
     Else the one that has gone through the fewest phases; of equals one whose stack does not end
@@ -63,7 +67,7 @@ def accuse(
     """
     silent = [rank for rank in range(num_workers) if rank not in said]
     if silent:
-        return _silent(silent, said, seats)
+        return _silent(silent, said, seats, stacks)
     rank, found = min(said.items(), key=lambda item: (*_done(item[1]), item[0]))
     doing = f"in {found.phase}" if found.phase else "at its beginning"
     message = (
@@ -84,7 +88,10 @@ def _others(found: Whereabouts, num_workers: int) -> str:
 
 
 def _silent(
-    silent: list[int], said: Mapping[int, Whereabouts], seats: Mapping[int, Seat]
+    silent: list[int],
+    said: Mapping[int, Whereabouts],
+    seats: Mapping[int, Seat],
+    stacks: Mapping[int, str],
 ) -> Accusation:
     rank = silent[0]
     first = min(said)
@@ -98,4 +105,7 @@ def _silent(
         f"that lets no Python run; worker {first} has waited at {said[first].what} for "
         f"{said[first].seconds:.0f} s"
     )
-    return Accusation(rank, message, seat, said[first].stack)
+    if stacks.get(rank):
+        return Accusation(rank, message, seat, stacks[rank])
+    unseen = f"; no stack of worker {rank} could be had, this is worker {first}'s"
+    return Accusation(rank, message + unseen, seat, said[first].stack)

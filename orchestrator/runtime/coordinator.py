@@ -329,6 +329,7 @@ class Coordinator:
 
     def _give_up(self, book: Book, attempt: int) -> None:
         """Tell whom the others wait for; the driver takes the group down with its next pulse."""
+        book.hangs.examine(attempt, book.state.workers)
         with book.lock:
             if attempt != book.state.attempt:
                 return

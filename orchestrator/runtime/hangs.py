@@ -14,10 +14,13 @@ from typing import Any
 from orchestrator.coordinator.events import TrainingFailed
 from orchestrator.coordinator.hang import Seat, Whereabouts, accuse
 from orchestrator.parallel.channel import StuckReport
+from orchestrator.runtime import frozen
 
 GRACE_SECONDS = 3.0
 """How long the others have to say where they are: they are asked when they report, once a second,
 and look every half second whether they are."""
+_EXAMINING_SECONDS = 5.0
+"""For a process on the worker's node to start, and look."""
 _AGAIN_SECONDS = 5 * GRACE_SECONDS
 """A group that is still there after so long is given up anew: the first time came to nothing."""
 
@@ -30,6 +33,7 @@ class Hangs:
         self._said: dict[int, Whereabouts] = {}
         self._seats: dict[int, Seat] = {}
         self._seated_attempt = 0
+        self._stacks: dict[int, str] = {}
 
     def seat(self, attempt: int, records: Sequence[Mapping[str, Any]]) -> None:
         """Remember where workers run, from the records that they begin with."""
@@ -50,17 +54,27 @@ class Hangs:
         now = time.monotonic()
         is_first = attempt != self._attempt or now - self._begun > _AGAIN_SECONDS
         if is_first:
-            self._attempt, self._begun, self._said = attempt, now, {}
+            self._attempt, self._begun, self._said, self._stacks = attempt, now, {}, {}
         self._said[report.rank] = _whereabouts(report, node)
         if is_first:
             timer = threading.Timer(GRACE_SECONDS, then)
             timer.daemon = True
             timer.start()
 
+    def examine(self, attempt: int, num_workers: int) -> None:
+        """Look from outside at the first worker that has said nothing, for it gets the blame.
+
+        Takes up to ``_EXAMINING_SECONDS``; not under the run's lock.
+        """
+        seats = self._seats_of(attempt)
+        silent = next((rank for rank in range(num_workers) if rank not in self._said), None)
+        if silent is not None and silent in seats:
+            seat = seats[silent]
+            self._stacks[silent] = frozen.ask(seat.node, seat.pid, _EXAMINING_SECONDS)
+
     def verdict(self, attempt: int, num_workers: int) -> TrainingFailed:
         """The loss of the group, with the worker to blame."""
-        seats = self._seats if self._seated_attempt == attempt else {}
-        found = accuse(self._said, num_workers, seats)
+        found = accuse(self._said, num_workers, self._seats_of(attempt), self._stacks)
         return TrainingFailed(
             attempt=attempt,
             at_seconds=time.time(),
@@ -71,6 +85,9 @@ class Hangs:
             pid=found.seat.pid if found.seat else None,
             node=found.seat.node if found.seat else "",
         )
+
+    def _seats_of(self, attempt: int) -> Mapping[int, Seat]:
+        return self._seats if self._seated_attempt == attempt else {}
 
 
 def _whereabouts(report: StuckReport, node: str) -> Whereabouts:

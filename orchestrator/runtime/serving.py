@@ -28,8 +28,9 @@ _POLL_SECONDS = 0.1
 
 _ASKING_SECONDS = 10.0
 """How long Serve may take to ask for its replicas before their room is given back all the same."""
-_CROWDED_SECONDS = 5.0
-"""A replica that has no room so long after it was given back was beaten to it."""
+_CROWDED_SECONDS = 20.0
+"""A replica that has no process so long after its room was given back was beaten to it: there are
+seconds in between on busy cores, even where nobody was."""
 
 
 class DeployError(AxisError):

@@ -16,6 +16,7 @@ from orchestrator.parallel.loop import train
 from orchestrator.parallel.setup import TrainSetup
 from orchestrator.plan.cadence import FailureHistory
 from orchestrator.plan.plan import Plan
+from orchestrator.runtime import frozen
 from orchestrator.runtime.channel import ActorChannel
 from orchestrator.runtime.handle import CoordinatorHandle
 from orchestrator.runtime.messages import RunRef
@@ -65,7 +66,7 @@ def work(config: dict[str, Any]) -> tuple[int, bool]:
     conceal = concealer(order.plan.options)
     path = log_path(order.attempt, f"worker-{rank}")
     labels = {"run": order.ref.name, "attempt": order.attempt, "axis": "training", "rank": rank}
-    with captured(run_storage, path, Whose(**labels), conceal) as log:
+    with captured(run_storage, path, Whose(**labels), conceal) as log, frozen.watchable():
         try:
             return _train(order, rank, run_storage)
         except AxisError:

@@ -82,5 +82,7 @@ def test_a_stopped_worker_is_named_and_really_goes_away(axis: Axis) -> None:
     (failed,) = axis.events("digits", "training-failed")
     assert (failed["cause"], failed["rank"], failed["pid"]) == ("hang", 1, victim["pid"])
     assert "did not say where it is when asked" in failed["message"]
+    assert "could be had" not in failed["message"]
+    assert "in train" in failed["user_traceback"], "its own stack, taken from outside"
     assert failed["message"] in " ".join(done.out.split())
     assert_exactly_once(axis.computed_ids("digits"), NUM_TRAIN, 1500, BATCH)

@@ -59,14 +59,14 @@ def at(rank: int, progress: int = 7, micro: int = 0, waiting: bool = True) -> Wh
     ids=["works while others wait", "fewest phases", "fewest micro-batches", "silent", "all wait"],
 )
 def test_the_one_that_the_others_wait_for(said: dict[int, Whereabouts], blamed: int) -> None:
-    found = accuse(said, 4, SEATS)
+    found = accuse(said, 4, SEATS, {})
     assert found.rank == blamed
     assert found.seat == SEATS[blamed]
     assert f"worker {blamed} (pid {100 + blamed} on node node-{blamed})" in found.message
 
 
 def test_the_message_says_where_and_since_when() -> None:
-    found = accuse({0: at(0), 1: at(1, waiting=False)}, 2, {})
+    found = accuse({0: at(0), 1: at(1, waiting=False)}, 2, {}, {})
     assert found.message == (
         "worker 1 (pid 101 on node node-1) has been at step 12 for 61 s, in forward and backward, "
         "at job.py:1 in loss; the others wait for it"
@@ -75,9 +75,17 @@ def test_the_message_says_where_and_since_when() -> None:
 
 
 def test_one_that_was_never_seen_is_named_by_its_rank() -> None:
-    found = accuse({0: at(0)}, 2, {})
+    found = accuse({0: at(0)}, 2, {}, {})
     assert (found.rank, found.seat) == (1, None)
     assert found.message.startswith("worker 1 did not say where it is")
+    assert found.message.endswith("no stack of worker 1 could be had, this is worker 0's")
+    assert found.stack == "stack of 0"
+
+
+def test_one_that_says_nothing_is_shown_as_it_looks_from_outside() -> None:
+    found = accuse({0: at(0)}, 2, SEATS, {1: "seen from outside"})
+    assert (found.rank, found.stack) == (1, "seen from outside")
+    assert "could be had" not in found.message
 
 
 @given(
@@ -99,7 +107,7 @@ def test_somebody_is_blamed_whatever_is_said(
     }
     if not known:
         return
-    found = accuse(known, num_workers, SEATS)
+    found = accuse(known, num_workers, SEATS, {})
     assert 0 <= found.rank < num_workers
     if len(known) < num_workers:
         assert found.rank not in known

@@ -35,6 +35,19 @@ class Timers:
         """Nothing runs by itself."""
 
 
+@pytest.fixture(autouse=True)
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Who was looked at from outside."""
+    found: list[tuple[str, int]] = []
+
+    def ask(node: str, pid: int, timeout_seconds: float) -> str:
+        found.append((node, pid))
+        return "from outside"
+
+    monkeypatch.setattr(hangs.frozen, "ask", ask)
+    return found
+
+
 @pytest.fixture
 def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
     found = Timers()
@@ -80,3 +93,18 @@ def test_the_loss_names_process_and_stack(timers: Timers) -> None:
     collected.seat(4, [])
     collected.hear(4, report(0), "here", lambda: None)
     assert collected.verdict(4, 2).pid is None, "seats of attempt 3 say nothing of attempt 4"
+
+
+def test_only_one_that_says_nothing_is_looked_at(
+    timers: Timers, looked_at: list[tuple[str, int]]
+) -> None:
+    collected = Hangs()
+    collected.seat(1, [{"kind": "worker", "rank": 1, "pid": 55, "node": "abc"}])
+    collected.hear(1, report(0), "here", lambda: None)
+    collected.examine(1, 2)
+    assert looked_at == [("abc", 55)]
+    assert collected.verdict(1, 2).user_traceback == "from outside"
+    collected.hear(1, report(1), "there", lambda: None)
+    collected.examine(1, 2)
+    collected.examine(1, 3)
+    assert looked_at == [("abc", 55)], "all have spoken; where the third is, nobody knows"

@@ -141,7 +141,7 @@ def test_ray_says_what_is_free_what_drains_and_where_actors_are() -> None:
     assert callable(state.available_resources_per_node)
     assert "get_draining_nodes" in inspect.getsource(preemption._get_draining_nodes)
     described = inspect.getsource(type(state.state)._gen_actor_info)
-    for field in ('"Name"', '"State"', '"Address"', '"NodeID"'):
+    for field in ('"Name"', '"State"', '"Pid"'):
         assert field in described
 
 

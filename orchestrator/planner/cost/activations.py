@@ -10,9 +10,9 @@ from __future__ import annotations
 from orchestrator.planner.cost.case import BYTES_PER_ELEMENT, Case
 from orchestrator.planner.cost.parameters import Stage
 
-LOGIT_BYTES = 6
-"""Bytes held for each logit at the loss: the logit in 16 bits and its fp32 copy, in which
-softmax and gradient are computed in place (Megatron's vocabulary-parallel loss)."""
+LOGIT_BYTES = 4
+"""Bytes held for each logit at the loss: its fp32 copy, in which softmax and gradient are computed
+in place (Megatron's vocabulary-parallel loss). Fused losses hold 2, plain PyTorch up to 14."""
 
 
 def layer_activation_bytes(case: Case) -> float:
@@ -49,13 +49,22 @@ def _inside(case: Case) -> float:
     """Query, key, value, attention output and the feed-forward block: split by tensor ranks."""
     shape = case.shape
     attention = 4.0 * shape.query_width + 4.0 * shape.kv_width
-    matrices = 2 * shape.ffn_matrices
+    kept = 2 * _kept_ffn_tensors(case)
     if shape.experts:
-        copies = shape.topk * (2.0 * shape.hidden + matrices * shape.expert_ffn)
-        block = copies + shape.shared_experts * matrices * shape.expert_ffn
+        copies = shape.topk * (2.0 * shape.hidden + kept * shape.expert_ffn)
+        block = copies + shape.shared_experts * kept * shape.expert_ffn
     else:
-        block = matrices * float(shape.ffn)
+        block = kept * float(shape.ffn)
     return case.rank_tokens * (attention + block) * _scale(case) / case.degrees.tp
+
+
+def _kept_ffn_tensors(case: Case) -> int:
+    """Tensors of the block's inner width: what the non-linearity and what the last product read.
+    With a gate its two factors as well; a compiler computes one of them, the activated gate, again.
+    """
+    if not case.shape.gated_ffn:
+        return 2
+    return 3 if case.work.compiled else 4
 
 
 def _scores(case: Case) -> float:
@@ -109,7 +118,11 @@ def layer_working_bytes(case: Case) -> float:
 
 
 def output_working_bytes(case: Case) -> float:
-    """What the loss needs: the logits, and the hidden states before and after the last norm."""
-    tokens, shape = case.rank_tokens, case.shape
+    """What the loss needs: the logits, the hidden states before and after the last norm, and their
+    gradient. The product of a sequence-parallel rank reads the states of all its tensor ranks, and
+    its gradient comes out for all of them."""
+    tokens, shape, work = case.rank_tokens, case.shape, case.work
     logits = float(LOGIT_BYTES) * tokens * shape.vocab / case.degrees.tp
-    return logits + _split(case, 4.0 * _scale(case) * tokens * shape.hidden)
+    hidden = 2.0 * _scale(case) * tokens * shape.hidden
+    gathered = hidden if work.sequence_parallel and case.degrees.tp > 1 else 0.0
+    return logits + 2.0 * _split(case, hidden) + gathered + hidden

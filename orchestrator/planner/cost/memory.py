@@ -65,12 +65,13 @@ def _stage_memory(case: Case, stage: Stage) -> Memory:
 def _busiest_moment(case: Case, stage: Stage, held: StageParameters) -> tuple[float, float]:
     """Working activations and gathered pieces at the moment that needs most of both: the
     backward pass of a layer, or the loss. Full sharding holds the weights of the layer at work
-    and of the next one, and a gradient before it is scattered; at the loss the table and its
-    gradient."""
+    and of what comes next (another layer, after the only one the embedding), and a gradient before
+    it is scattered; at the loss the table and its gradient."""
     width = 0
     if case.work.sharding == "full":
         width = BYTES_PER_ELEMENT[case.work.precision]
-    moments = [(layer_working_bytes(case), 3.0 * width * held.layer)]
+    following = held.layer if stage.layers > 1 else held.table * stage.embedding
+    moments = [(layer_working_bytes(case), width * (2.0 * held.layer + following))]
     if stage.output:
         moments.append((output_working_bytes(case), 2.0 * width * held.table))
     return max(moments, key=sum)

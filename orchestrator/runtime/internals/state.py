@@ -37,7 +37,7 @@ def draining_nodes() -> dict[str, float]:
 @dataclass(frozen=True)
 class Replicas:
     """How many of Serve's replicas of an application have been asked for, and how many of them
-    have no place yet."""
+    have no place yet, or one whose process is still starting."""
 
     num_asked: int
     num_waiting: int
@@ -51,8 +51,8 @@ def replicas_of(app: str) -> Replicas:
         for actor in table.values()
         if str(actor["Name"]).startswith(f"SERVE_REPLICA::{app}#") and actor["State"] != "DEAD"
     ]
-    # A node is named as soon as it has granted the place, before the process is up.
-    waiting = [actor for actor in found if not str(actor["Address"]["NodeID"]).strip("f")]
+    # A node is named as soon as it is asked; a process there is only when it has granted the place.
+    waiting = [actor for actor in found if not actor["Pid"]]
     return Replicas(len(found), len(waiting))
 
 

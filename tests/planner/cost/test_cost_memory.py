@@ -94,9 +94,13 @@ def test_flash_keeps_no_scores():
 def test_grouped_queries_and_gates_change_the_width():
     case = case_of(LLAMA_70B, {"seq_len": 4096, "global_batch": 1})
     tokens, hidden, kv, ffn = 4096, 8192, 1024, 28672
-    # Norm and product inputs 8h, query and context 4h, key and value 4·kv, three times 2·ffn.
-    width = 8 * hidden + 4 * hidden + 4 * kv + 6 * ffn
+    # Norm and product inputs 8h, query and context 4h, key and value 4·kv, four times 2·ffn: gate,
+    # activated gate, up and their product; a compiler keeps one less.
+    width = 8 * hidden + 4 * hidden + 4 * kv + 8 * ffn
     assert kept_layer_bytes(case) == pytest.approx(tokens * width + 4 * tokens * 64)
+    fused = case_of(LLAMA_70B, {"seq_len": 4096, "global_batch": 1, "compiled": True})
+    less = kept_layer_bytes(case) - kept_layer_bytes(fused)
+    assert less == pytest.approx(tokens * 2 * ffn)
 
 
 def test_context_ranks_hold_a_part_of_the_sequence():

@@ -60,7 +60,7 @@ def test_memory():
     assert score(ratio_pairs()).mean < 0.01
     profiles = profile_pairs()
     assert score(profiles["states"]).mean < 0.06
-    assert score(profiles["peak"]).mean < 0.14
+    assert score(profiles["peak"]).mean < 0.10
 
 
 @needs_tables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.planner.cost.activations import output_working_bytes
 from orchestrator.planner.cost.groups import mesh_groups
 from orchestrator.planner.cost.layer import layer_work
 from orchestrator.planner.cost.matmul import product_seconds
@@ -157,8 +158,27 @@ def test_buffers_hold_what_is_gathered_accumulated_or_cast():
     assert gathered == 2 * 2 * 32000 * 1024 + 2 * 2 * layer
 
 
-def test_the_loss_holds_six_bytes_a_logit():
+def test_the_loss_holds_four_bytes_a_logit():
     model = {**SMALL, "vocab": 256_000}
     one, four = (memory(case_of(model, None, {"tp": tp})).activations for tp in (1, 4))
-    assert one >= 6 * 1024 * 256_000
-    assert one - four >= 6 * 1024 * 256_000 * 3 / 4
+    assert one >= 4 * 1024 * 256_000
+    assert one - four >= 4 * 1024 * 256_000 * 3 / 4
+
+
+def test_the_last_product_of_a_sequence_parallel_rank_reads_all_states():
+    case = case_of(SMALL, {"sequence_parallel": True}, {"tp": 4})
+    tokens, hidden = case.rank_tokens, case.shape.hidden
+    logits = 4 * tokens * case.shape.vocab / 4
+    assert output_working_bytes(case) == logits + 2 * 2 * tokens * hidden / 4 + 4 * tokens * hidden
+
+
+def test_the_only_layer_is_followed_by_the_embedding():
+    one, two = (
+        memory(
+            case_of({**SMALL, "layers": count, "vocab": 1024}, {"sharding": "full"}, {"fsdp": 8})
+        )
+        for count in (1, 2)
+    )
+    layer = 2 * stage_parameters(case_of({**SMALL, "layers": 2}), Stage(2, True, True)).layer
+    assert two.buffers == pytest.approx(3 * layer)
+    assert one.buffers < two.buffers
