@@ -19,7 +19,8 @@ def first_fit(
 ) -> Placed | None:
     """Nodes for that many bundles of each need, asked in ``order``; ``None`` if none are found.
 
-    The largest bundles go first, and if that fails those that few nodes may take.
+    The largest bundles go first, and if that fails those that few nodes may take; at last each
+    avoids the nodes that others may need.
     """
     if any(sum(rooms.capacity(need)) < count for need, count in counts.items()):
         return None
@@ -28,10 +29,23 @@ def first_fit(
         counts, key=lambda need: ([-part for part in weight(need.shape)], chosen[need])
     )
     found = _in_turn(by_size, counts, rooms.copy(), order)
-    if found is None and len(set(chosen.values())) > 1:
-        by_labels = sorted(by_size, key=lambda need: chosen[need])
-        found = _in_turn(by_labels, counts, rooms.copy(), order)
+    if found is not None or not any(need.selector for need in counts):
+        return found
+    by_labels = sorted(by_size, key=lambda need: chosen[need])
+    found = _in_turn(by_labels, counts, rooms.copy(), order)
+    if found is None and len(counts) > 1:
+        found = _in_turn(by_labels, counts, rooms.copy(), _least_wanted(counts, rooms, order))
     return found
+
+
+def _least_wanted(
+    counts: Mapping[Need, int], rooms: Rooms, order: Sequence[int] | None
+) -> Sequence[int]:
+    """The nodes in an order in which those come first that few kinds of bundles may take."""
+    selected = [rooms.selected(need.selector) for need in counts if need.selector]
+    wanted = [sum(meant) for meant in zip(*selected, strict=True)]
+    known = order if order is not None else range(len(rooms.nodes))
+    return sorted(known, key=lambda node: wanted[node])
 
 
 def _num_nodes(need: Need, rooms: Rooms) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.coordinator.first_fit import first_fit
 from orchestrator.coordinator.gang import gang
+from orchestrator.coordinator.needs import TICKS, Need
 from orchestrator.coordinator.node import Node
 from orchestrator.coordinator.placement import choose_gang, options_of, preflight
 from orchestrator.coordinator.preflight import fits, smaller_gangs
+from orchestrator.coordinator.rooms import Rooms
 from orchestrator.errors import InfeasibleError
 from orchestrator.plan.refusal import Refusal
 from orchestrator.plan.selectors import combine, format_selector, matches, parse
@@ -214,3 +217,34 @@ def test_strict_takes_fewer_workers_or_refuses() -> None:
     assert held.assignment is None
     with pytest.raises(InfeasibleError, match="placement is strict, and 1 of 1 tensor groups of 2"):
         choose_gang(plan, [node("a", 1), node("b", 1)], [4, 2])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 3)), max_size=6),
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
+@example([(True, True, 1), (True, False, 1), (False, True, 1)], 1, 2)
+@example([(True, True, 1), (True, False, 1), (False, True, 1)], 2, 1)
+def test_of_two_kinds_neither_takes_what_only_the_other_could_not_do_without(
+    found: list[tuple[bool, bool, int]], num_fast: int, num_near: int
+) -> None:
+    """Hall's condition: room for each, and room for both together."""
+    nodes = [
+        Node(f"n{i}", {"CPU": cpus}, _labels(is_fast, is_near))
+        for i, (is_fast, is_near, cpus) in enumerate(found)
+    ]
+    fast = Need((("CPU", TICKS),), (("kind", "fast"),))
+    near = Need((("CPU", TICKS),), (("zone", "near"),))
+    fits_both = (
+        num_fast <= sum(cpus for is_fast, _, cpus in found if is_fast)
+        and num_near <= sum(cpus for _, is_near, cpus in found if is_near)
+        and num_fast + num_near <= sum(cpus for *labels, cpus in found if any(labels))
+    )
+    placed = first_fit({fast: num_fast, near: num_near}, Rooms(nodes))
+    assert (placed is not None) == fits_both
+
+
+def _labels(is_fast: bool, is_near: bool) -> dict[str, str]:
+    return ({"kind": "fast"} if is_fast else {}) | ({"zone": "near"} if is_near else {})
