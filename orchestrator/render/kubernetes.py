@@ -6,6 +6,7 @@ asks for and no cluster could give is refused here, before anything is written.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,7 @@ def render(plan: Plan, profile: Profile, kind: Kind, command: str = "axis render
     Raises ``PlanError`` with everything that no cluster of this profile can hold.
     """
     problems = [*name_problems(plan.name, KINDS[kind]), *written_out(plan), *_on_the_head(plan)]
+    problems += _quoted(plan, profile) if kind == "job" else []
     if kind == "service" and plan.inference is None:
         what = "is missing, and a service serves nothing else"
         problems.append(Problem("inference", what, works="inference: {}, or --kind job"))
@@ -100,6 +102,16 @@ def _on_the_head(plan: Plan) -> list[Problem]:
         for axis, resources in asked.items()
         if set(resources.as_ray()) == {"memory"}
     ]
+
+
+def _quoted(plan: Plan, profile: Profile) -> list[Problem]:
+    """KubeRay takes a RayJob's entrypoint apart by the shell's rules and joins it without them."""
+    place = place_of(plan, profile, Names(plan.name, "job"))
+    if not place.claim or shlex.quote(place.storage) == place.storage:
+        return []
+    what = f"{plan.storage} has characters that a RayJob's entrypoint loses the quotes of"
+    works = "a folder of letters, digits and _@%+=:,./- such as /mnt/shared/runs"
+    return [Problem("storage", what, works=works)]
 
 
 def _objects(setting: Setting) -> dict[str, tuple[Node, ...]]:

@@ -224,6 +224,14 @@ def test_nothing_is_left_to_the_memory_of_the_head() -> None:
         rendered("batch", "job", "none", "data.resources={cpu: 0, memory: 1GiB}")
 
 
+def test_a_folder_that_an_entrypoint_would_take_apart_is_refused() -> None:
+    with pytest.raises(PlanError, match="loses the quotes") as refused:
+        rendered("serving", "job", "none", "storage='/mnt/my runs'")
+    assert refused.value.problems[0].where == "storage"
+    named = rendered("serving", "service", "none", "storage='/mnt/my runs'").stream()
+    assert "/my runs" in named, "only a RayJob has an entrypoint"
+
+
 def test_labels_of_the_plan_reach_ray_and_kubernetes() -> None:
     cluster = cluster_of(rendered("labels", "job", "gke"))
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
