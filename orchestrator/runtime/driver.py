@@ -38,6 +38,8 @@ from orchestrator.storage import Storage
 
 _TICK_SECONDS = 0.1
 _PULSE_SECONDS = 0.25
+_STEADY_PULSE_SECONDS = 1.0
+"""While workers take steps, who tell the coordinator of it once a second."""
 _PROGRESS_SECONDS = 30.0
 
 STORAGE_PATIENCE_SECONDS = 60.0
@@ -107,7 +109,7 @@ class Driver:
             self._tell(event)
         self._heed_stop()
         self._heed_deadline()
-        if time.monotonic() - self._pulse_at >= _PULSE_SECONDS:
+        if time.monotonic() - self._pulse_at >= self._pulse_seconds():
             self._pulse()
 
     def _tell(self, event: Event) -> None:
@@ -131,6 +133,10 @@ class Driver:
         self._display.number(state.attempt)
         self._view.show_state(self.state, state)
         self.state = state
+
+    def _pulse_seconds(self) -> float:
+        steady = self.state.phase == "training" and self.state.started
+        return _STEADY_PULSE_SECONDS if steady else _PULSE_SECONDS
 
     def _pulse(self) -> None:
         self._pulse_at = time.monotonic()

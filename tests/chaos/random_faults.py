@@ -95,8 +95,11 @@ class Bench:
         os.kill(self.rng.choice(self.workers())["pid"], signal.SIGSTOP)
 
     def kill_node(self) -> None:
-        """A raylet and all its workers; another node comes in its place."""
-        self.cluster.kill(self.nodes.pop(self.rng.randrange(len(self.nodes))))
+        """A raylet that has workers, and all of them; another node comes in its place."""
+        busy = {seat["node"] for seat in self.workers()}
+        lost = self.rng.choice([node for node in self.nodes if node.node_id in busy])
+        self.nodes.remove(lost)
+        self.cluster.kill(lost)
         self.nodes.append(self.cluster.add(num_cpus=1))
 
     def kill_coordinator(self) -> None:
