@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from orchestrator.errors import StorageError
 
@@ -33,9 +34,27 @@ class Rules:
     spec: GitIgnoreSpec
 
     def verdict(self, path: Path, is_dir: bool) -> bool | None:
-        """Whether the file says that ``path`` is ignored; ``None`` where it says nothing."""
+        """Whether the file says that ``path`` is ignored; ``None`` where it says nothing.
+
+        The last line that means ``path`` itself counts. A line that means a folder around it has
+        been heard when that folder was come by, and says nothing of what a later one took back in.
+        """
         relative = path.relative_to(self.folder).as_posix() + ("/" if is_dir else "")
-        return self.spec.check_file(relative).include
+        for pattern in reversed(self.spec.patterns):
+            if pattern.include is not None and _means(pattern, relative):
+                return bool(pattern.include)
+        return None
+
+
+def _means(pattern: GitIgnoreSpecPattern, path: str) -> bool:
+    """Whether a line means ``path`` and not a folder around it. Its expression ends with the slash
+    behind what it names, or at the end of the path; that of ``folder/**`` before what it names."""
+    matches = list(pattern.regex.finditer(path)) if pattern.regex is not None else []
+    if not matches:
+        return False
+    if "ps_d" not in matches[0].groupdict():
+        return not (path.endswith("/") and matches[0].end() == len(path))
+    return matches[-1].end() == len(path) or matches[-1]["ps_d"] is None
 
 
 @dataclass(frozen=True)
@@ -94,11 +113,14 @@ def _walk(
 
 
 def _ignored_by(path: Path, is_dir: bool, rules: Sequence[Rules]) -> str | None:
+    never = path.name in NEVER
     for each in reversed(rules):
+        if never and each.name != IGNORE_FILES[-1]:
+            continue
         verdict = each.verdict(path, is_dir)
         if verdict is not None:
             return str(each.folder / each.name) if verdict else None
-    return "the names that never go along" if path.name in NEVER else None
+    return "the names that never go along" if never else None
 
 
 def _rules_in(folder: Path) -> list[Rules]:
