@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -66,17 +67,20 @@ def test_holders_that_follow_one_another_are_waited_for_each_anew(tmp_path: Path
                 inside.append("in")
                 time.sleep(0.1)
                 inside.append("out")
+            time.sleep(random.uniform(0.0, 0.03))  # else whoever has it takes it again at once
 
-    threads = [threading.Thread(target=hold) for _ in range(3)]
+    threads = [threading.Thread(target=hold, daemon=True) for _ in range(12)]
     for thread in threads:
         thread.start()
     time.sleep(0.05)
-    for _ in range(3):
-        with exclusive(path, 1.5):
-            assert inside[-1] == "out", "it came in beside a holder that was alive"
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(3):
+            with exclusive(path, 1.5):
+                assert inside[-1] == "out", "it came in beside a holder that was alive"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10.0)
 
 
 FROZEN = """
