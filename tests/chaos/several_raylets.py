@@ -44,6 +44,17 @@ class Raylets:
         finally:
             head.start_gcs_server()
 
+    @contextmanager
+    def joined(self) -> Iterator[Any]:
+        """This process as somebody else's driver on the cluster: ``ray``, connected to it."""
+        import ray
+
+        ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
     def lose_head(self) -> None:
         """The head is gone at once, with all it knew and all that ran on it."""
         self._cluster.head_node.kill_gcs_server()

@@ -49,20 +49,16 @@ def test_all_workers_of_a_node_die_and_the_node_stays(axis: Axis) -> None:
 
 def test_the_room_of_a_lost_worker_stays_the_run_s(axis: Axis) -> None:
     """Also where somebody outside the coordinator has stood in line for it."""
-    import ray
     from ray.util.placement_group import placement_group
 
     with raylets(num_cpus=2) as cluster:
         process = _start(axis, cluster, "training.workers=[1, 2]")
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        try:
+        with cluster.joined():
             competitor = placement_group([{"CPU": 1}])
             assert not competitor.wait(2), "there is no room yet"
             os.kill(workers_of(axis, 1)[1]["pid"], signal.SIGKILL)
             done = axis.finish(process)
             assert competitor.wait(60), "it stood in line all the time"
-        finally:
-            ray.shutdown()
     assert done.code == 0, done
     assert placed_workers(axis) == [2, 2]
     assert [e["cause"] for e in axis.events("digits", "training-failed")] == ["worker"]
