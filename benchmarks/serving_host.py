@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from benchmarks.by_hand.serve_app import application
 from orchestrator.plan.load import load_plan
@@ -24,9 +25,10 @@ def main() -> None:
     with connect("local", CPUS):
         from ray import serve
 
+        from orchestrator.runtime.replica import Charge
         from orchestrator.runtime.serving import deploy
 
-        axis = deploy(plan, run_uri, folder, TIMEOUT_SECONDS)
+        axis = deploy(Charge(plan, run_uri, folder, str(Path.cwd()), 1), TIMEOUT_SECONDS)
         name = f"{plan.name}-by-hand"
         serve.run(application(plan, run_uri, folder), name=name, route_prefix=f"/{name}")
         print(json.dumps({"axis": axis, "by_hand": f"{axis}-by-hand"}), flush=True)

@@ -44,7 +44,7 @@ def axis(source: Source, folder: Path) -> int:
     from orchestrator.runtime.sharding import Sharding  # imported before the clock starts
 
     base = Storage.open(str(folder))
-    record = Sharding(source.plan, base, None, _RESERVATION[0], lambda _progress: None).build()
+    record = Sharding(source.plan, base, None, _RESERVATION[0], lambda _progress: None, 1).build()
     assert record is not None
     assert not record.reused
     return record.num_samples

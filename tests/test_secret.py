@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +22,8 @@ from orchestrator.job_import import load_job
 from orchestrator.plan.dump import dump_plan
 from orchestrator.plan.load import parse_plan
 from orchestrator.runtime.bearer import Gate
-from orchestrator.runtime.worker_log import Whose, captured
+from orchestrator.runtime.labelled import Whose
+from orchestrator.runtime.worker_log import captured
 from orchestrator.secret import concealer, mask, references, resolve, resolve_all
 from orchestrator.storage import Storage, redact_uri
 
@@ -141,33 +144,38 @@ def test_a_constructor_that_tells_is_concealed(monkeypatch: pytest.MonkeyPatch) 
     assert "bad key ${env:AXIS_TEST_SECRET}" in told
 
 
+@pytest.mark.parametrize("kind", ["text", "json"])
 def test_what_a_worker_says_is_concealed_and_labelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import logging
-
+    """Also where the root logger writes to the process's own output, as a Job may have set it."""
     conceal = concealer({"key": "${env:AXIS_TEST_SECRET}", "other": 1})
-    run = Storage.open(str(tmp_path))
-    for kind in ("text", "json"):
-        monkeypatch.setenv("AXIS_LOG_FORMAT", kind)
-        whose = Whose(run="little", attempt=2, axis="training", rank=3)
-        with captured(run, f"{kind}.log", whose, conceal) as log:
-            print("printed", SECRET)
-            logging.getLogger("here").warning("logged %s", SECRET)
-            log.error(f"raised {SECRET}\n")
-            print("and no end", end="")
-    shown = capsys.readouterr().out
-    text, lines = (tmp_path / "text.log").read_text(), (tmp_path / "json.log").read_text()
-    for each in (text, lines, shown):
-        assert SECRET not in each
+    whose = Whose("little", 2, "training", 3)
+    monkeypatch.setenv("AXIS_LOG_FORMAT", kind)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(sys.stderr)])
+    with captured(Storage.open(str(tmp_path)), "log", whose, conceal) as log:
+        print("printed", SECRET)
+        logging.getLogger("here").warning("logged %s", SECRET)
+        log.error(f"raised {SECRET}\n")
+        print("and no end", end="")
+    kept, shown = (tmp_path / "log").read_text(), capsys.readouterr()
+    logging.getLogger().warning("after it")
+    assert capsys.readouterr().err == "after it\n", "the handler is as it was"
+    assert SECRET not in kept + shown.out + shown.err
     for word in ("printed", "logged", "raised"):
-        assert f"{word} ${{env:AXIS_TEST_SECRET}}" in text
-    told = [json.loads(line) for line in lines.splitlines()]
-    labels = {"run": "little", "attempt": 2, "axis": "training", "rank": 3}
-    assert all(labels.items() <= each.items() for each in told)
-    assert [(each["level"], each["logger"]) for each in told] == [
-        ("INFO", "print"), ("WARNING", "here"), ("ERROR", "worker"), ("INFO", "print"),
-    ]  # fmt: skip
+        assert kept.count(f"{word} ${{env:AXIS_TEST_SECRET}}") == 1
+    assert shown.err.count("logged") == 1
+    if kind == "json":
+        told = [json.loads(line) for line in kept.splitlines()]
+        labels = {"run": "little", "attempt": 2, "axis": "training", "rank": 3}
+        ways = [("INFO", "print"), ("WARNING", "here"), ("ERROR", "worker"), ("INFO", "print")]
+        assert all(labels.items() <= each.items() for each in told)
+        assert [(each["level"], each["logger"]) for each in told] == ways
+        seen = [json.loads(line) for line in (shown.out + shown.err).splitlines()]
+        assert Counter(each["logger"] for each in seen) == {"print": 2, "here": 1}
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ Every fresh task process imports this module, so it imports neither torch nor Ra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from orchestrator.job import Job
 from orchestrator.job_import import add_working_directory, load_job, user_traceback
 from orchestrator.plan.data import PythonSource
 from orchestrator.plan.plan import Plan
+from orchestrator.runtime.labelled import Whose, labelled
+from orchestrator.secret import concealer
 from orchestrator.storage import Storage
 
 
@@ -31,33 +34,38 @@ class Errand:
     """What every data task needs; picklable."""
 
     plan: Plan
+    attempt: int
     store_uri: str
     working_directory: str
     stretches: tuple[tuple[tuple[Any, int, int], ...], ...] = ()
 
-    def prepare(self) -> tuple[Job, Storage]:
-        """The Job and the store's folder, as this process sees them."""
-        if Path(self.working_directory).is_dir():
-            add_working_directory(self.working_directory)
-        return load_job(self.plan), Storage.open(self.store_uri)
+    @contextlib.contextmanager
+    def prepared(self, shard: int) -> Iterator[tuple[Job, Storage]]:
+        """The Job and the store's folder, as this process sees them; what the block says is said
+        in the name of the task that builds ``shard``."""
+        whose = Whose(self.plan.name, self.attempt, "data", shard)
+        with labelled(whose, concealer(self.plan.options)):
+            if Path(self.working_directory).is_dir():
+                add_working_directory(self.working_directory)
+            yield load_job(self.plan), Storage.open(self.store_uri)
 
     def shard_files(self, row: dict[str, Any]) -> dict[str, bytes]:
         """One data task: one group of files, one shard."""
-        job, storage = self.prepare()
         source = self.plan.data.source
         assert not isinstance(source, PythonSource)
         pieces = [Piece(*piece) for piece in json.loads(row["group"])]
-        return {"result": _result_of(lambda: build_shard(source, pieces, job, storage))}
+        with self.prepared(row["shard"]) as (job, storage):
+            return {"result": _result_of(lambda: build_shard(source, pieces, job, storage))}
 
     def shard_rows(self, row: dict[str, Any]) -> dict[str, bytes]:
         """One data task: one stretch of the dataset's rows, one shard."""
-        job, storage = self.prepare()
-        parts = [
-            BlockAccessor.for_block(ray.get(reference)).to_arrow().slice(start, stop - start)
-            for reference, start, stop in self.stretches[row["stretch"]]
-        ]
-        table = pa.concat_tables(parts)
-        return {"result": _result_of(lambda: build_shard_from_rows(table, job, storage))}
+        with self.prepared(row["shard"]) as (job, storage):
+            parts = [
+                BlockAccessor.for_block(ray.get(reference)).to_arrow().slice(start, stop - start)
+                for reference, start, stop in self.stretches[row["shard"]]
+            ]
+            table = pa.concat_tables(parts)
+            return {"result": _result_of(lambda: build_shard_from_rows(table, job, storage))}
 
 
 @dataclass(frozen=True)

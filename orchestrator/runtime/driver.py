@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -30,6 +31,7 @@ from orchestrator.runtime.bearer import bearer_headers
 from orchestrator.runtime.handle import CoordinatorHandle
 from orchestrator.runtime.messages import Reply, RunRef
 from orchestrator.runtime.progress import ProgressView
+from orchestrator.runtime.replica import Charge
 from orchestrator.runtime.sharding import Progress, Sharding
 from orchestrator.runtime.standby import Standbys
 from orchestrator.runtime.stopper import Stopper
@@ -215,6 +217,7 @@ class Driver:
             self.state.store,
             reservation,
             on_progress=self._on_sharding,
+            attempt=action.attempt,
         )
         sharding, attempt = self._sharding, action.attempt
 
@@ -270,9 +273,7 @@ class Driver:
         """Deploy, and the event that tells what came of it."""
         try:
             url = serving.deploy(
-                self._plan,
-                self._ref.uri,
-                action.folder,
+                Charge(self._plan, self._ref.uri, action.folder, str(Path.cwd()), action.attempt),
                 action.timeout_seconds,
                 (lambda: self._coordinator.call("release")) if action.hand_over else None,
             )

@@ -9,6 +9,7 @@ response names the checkpoint that produced it in the header ``x-axis-checkpoint
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import time
@@ -25,6 +26,8 @@ from starlette.responses import JSONResponse
 from orchestrator.job_import import add_working_directory, load_job
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.bearer import Gate
+from orchestrator.runtime.labelled import Whose, labelled
+from orchestrator.secret import concealer
 from orchestrator.storage import Storage
 
 CHECKPOINT_HEADER = "x-axis-checkpoint"
@@ -32,12 +35,13 @@ CHECKPOINT_HEADER = "x-axis-checkpoint"
 
 @dataclass(frozen=True)
 class Charge:
-    """What a replica serves; picklable."""
+    """What a replica serves, and which attempt brought it up; picklable."""
 
     plan: Plan
     run_uri: str
     folder: str
     working_directory: str
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Replica:
         if Path(charge.working_directory).is_dir():
             add_working_directory(charge.working_directory)
         plan = charge.plan
+        self._output = _labelled(charge)
         self._gate = Gate(plan.inference.token if plan.inference else None)
         torch.set_num_threads(max(1, int(plan.inference.resources.cpu if plan.inference else 1)))
         self._name = plan.name
@@ -148,6 +153,15 @@ class Replica:
     def _respond(self, status: int, body: dict[str, Any]) -> JSONResponse:
         named = {"checkpoint": self._checkpoint, "step": self._step, **body}
         return JSONResponse(named, status, headers={CHECKPOINT_HEADER: self._checkpoint})
+
+
+def _labelled(charge: Charge) -> contextlib.ExitStack:
+    """What this process says is concealed, and says whose it is, until the stack is closed."""
+    rank = serve.get_replica_context().rank.rank
+    whose = Whose(charge.plan.name, charge.attempt, "inference", rank)
+    stack = contextlib.ExitStack()
+    stack.enter_context(labelled(whose, concealer(charge.plan.options)))
+    return stack
 
 
 def smoothed(before_seconds: float, now_seconds: float) -> float:

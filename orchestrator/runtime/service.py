@@ -7,11 +7,13 @@ what it returns. Nothing is trained, placed or taken down here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InfeasibleError, PlanError, Problem
 from orchestrator.observe.journal import Journal, replay_state
 from orchestrator.plan.load import load_plan
+from orchestrator.runtime.replica import Charge
 from orchestrator.runtime.serving import application_of
 from orchestrator.storage import Storage
 
@@ -29,10 +31,12 @@ def application(args: Mapping[str, str]) -> Any:
         problem = Problem("inference", "is missing: the plan serves nothing", works="inference: {}")
         raise PlanError([loaded.locate(problem)], loaded.source)
     run = Storage.open(args.get("storage") or plan.storage).child(plan.name)
-    promoted = replay_state(Journal(run)).promoted
-    if promoted is None:
+    state = replay_state(Journal(run))
+    if state.promoted is None:
         raise InfeasibleError(
             f"the run {plan.name} in {run.name} has promoted no checkpoint that could be served\n"
             "  works: carry the plan out first; `axis status` tells how far it is"
         )
-    return application_of(plan, run.uri, promoted.folder)
+    return application_of(
+        Charge(plan, run.uri, state.promoted.folder, str(Path.cwd()), state.attempt)
+    )

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -57,9 +56,7 @@ class Answer:
 
 
 def deploy(
-    plan: Plan,
-    run_uri: str,
-    folder: str,
+    charge: Charge,
     timeout_seconds: float,
     give_room: Callable[[], None] | None = None,
 ) -> str:
@@ -71,6 +68,7 @@ def deploy(
     Raises ``DeployError`` when replicas do not start, ``DeadlineExceeded`` when it takes too
     long. In both cases the application is taken down again.
     """
+    plan = charge.plan
     inference = _inference(plan)
     deadline = time.monotonic() + timeout_seconds
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -79,7 +77,7 @@ def deploy(
         http_options=HTTPOptions(host=inference.host, port=inference.port),
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
-    application = application_of(plan, run_uri, folder)
+    application = application_of(charge)
     target = serve.RunTarget(application, name=plan.name, route_prefix=f"/{plan.name}")
     beside = (
         [] if health.HEALTH_APP in serve.status().applications else [health.target(inference.token)]
@@ -140,10 +138,9 @@ def take_down(name: str, timeout_seconds: float, with_serve: bool = True) -> Non
         serve.shutdown()
 
 
-def application_of(plan: Plan, run_uri: str, folder: str) -> Any:
+def application_of(charge: Charge) -> Any:
     """The Serve application that answers with one checkpoint of a run."""
-    charge = Charge(plan, run_uri, folder, str(Path.cwd()))
-    return _deployment(_inference(plan)).bind(charge)
+    return _deployment(_inference(charge.plan)).bind(charge)
 
 
 def _deployment(inference: Inference) -> Any:

@@ -68,8 +68,9 @@ class Sharding:
         pinned: StoreRecord | None,
         reservation: tuple[Assignment, Any],
         on_progress: Callable[[Progress], None],
+        attempt: int,
     ) -> None:
-        self._plan = plan
+        self._plan, self._attempt = plan, attempt
         self._base = base
         self._pinned = pinned
         assignment, self._group = reservation
@@ -126,7 +127,7 @@ class Sharding:
         if manifest is not None:
             check_bad_files(manifest.bad_files, len(pieces), data.max_bad_files)
             return _record(manifest, folder.uri, reused=True)
-        errand = Errand(self._plan, folder.uri, str(Path.cwd()))
+        errand = Errand(self._plan, self._attempt, folder.uri, str(Path.cwd()))
         results = self._collect(errand, groups)
         if results is None:
             return None
@@ -163,7 +164,10 @@ class Sharding:
         source = data.source
         cpus = data.resources.cpu
         if not isinstance(source, PythonSource):
-            rows = [{"group": json.dumps([astuple(piece) for piece in group])} for group in groups]
+            rows = [
+                {"shard": index, "group": json.dumps([astuple(piece) for piece in group])}
+                for index, group in enumerate(groups)
+            ]
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
             return dataset.map(
                 errand.shard_files, num_cpus=cpus, compute=_pool(data.tasks, len(rows))
@@ -172,7 +176,7 @@ class Sharding:
         if not stretches:
             raise PlanError([Problem("data.source", f"{source.target} has no rows")])
         errand = replace(errand, stretches=stretches)
-        items = [{"stretch": index} for index in range(len(stretches))]
+        items = [{"shard": index} for index in range(len(stretches))]
         dataset = ray.data.from_items(items, override_num_blocks=len(items))
         return dataset.map(
             errand.shard_rows, num_cpus=cpus, compute=_pool(data.tasks, len(items))

@@ -19,8 +19,9 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runtime import frozen
 from orchestrator.runtime.channel import ActorChannel
 from orchestrator.runtime.handle import CoordinatorHandle
+from orchestrator.runtime.labelled import Whose
 from orchestrator.runtime.messages import RunRef
-from orchestrator.runtime.worker_log import Whose, captured, log_path
+from orchestrator.runtime.worker_log import captured, log_path
 from orchestrator.secret import concealer
 from orchestrator.storage import Storage
 
@@ -65,8 +66,8 @@ def work(config: dict[str, Any]) -> tuple[int, bool]:
     run_storage = Storage.open(order.ref.uri)
     conceal = concealer(order.plan.options)
     path = log_path(order.attempt, f"worker-{rank}")
-    labels = {"run": order.ref.name, "attempt": order.attempt, "axis": "training", "rank": rank}
-    with captured(run_storage, path, Whose(**labels), conceal) as log, frozen.watchable():
+    whose = Whose(order.ref.name, order.attempt, "training", rank)
+    with captured(run_storage, path, whose, conceal) as log, frozen.watchable():
         try:
             return _train(order, rank, run_storage)
         except AxisError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,20 @@ class Telltale(Digits):
         self._secret = secret
         self._mark = Path(mark)
 
+    def samples(self, row: Any) -> Iterator[Any]:
+        self._tell("data")
+        return super().samples(row)
+
+    def answer(self, model: Any, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        self._tell("inference")
+        return super().answer(model, requests)
+
+    def _tell(self, axis: str) -> None:
+        print(f"{axis}: printed", self._secret)
+        logging.getLogger("telltale").warning(f"{axis}: logged %s", self._secret)
+
     def loss(self, model: Any, batch: Any) -> Any:
-        print("printed", self._secret)
-        logging.getLogger("telltale").warning("logged %s", self._secret)
+        self._tell("training")
         if not self._mark.exists():
             self._mark.touch()
             raise RuntimeError(f"raised {self._secret}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +49,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenCluster]:
     token.touch(mode=0o600)
     token.write_text(f"{SERVE_TOKEN}\n")
     with token_cluster(
-        environment={"AXIS_CANARY": SECRET, "AXIS_SERVE_TOKEN_FILE": str(token)}
+        environment={
+            "AXIS_CANARY": SECRET,
+            "AXIS_SERVE_TOKEN_FILE": str(token),
+            "AXIS_LOG_FORMAT": "json",
+        }
     ) as c:
         yield c
 
@@ -83,6 +89,8 @@ def test_a_secret_is_nowhere_and_strangers_are_refused(
     logs = "".join(p.read_text() for p in (workstation.storage / "digits/logs").rglob("*.log"))
     for told in ("printed", "logged", "raised"):
         assert f"{told} ${{env:AXIS_CANARY}}" in logs, "it was told, and concealed"
+    _assert_app_wants_its_token(free_port)
+    _assert_lines_say_whose_they_are(cluster)
 
     places = {f"file {path}": path.read_bytes() for path in _files(workstation.storage)}
     places |= {f"log {path}": path.read_bytes() for path in _files(cluster.folder / "ray")}
@@ -92,8 +100,28 @@ def test_a_secret_is_nowhere_and_strangers_are_refused(
     for secret in (SECRET, SERVE_TOKEN, cluster.token):
         assert [name for name, data in places.items() if secret.encode() in data] == []
 
-    _assert_app_wants_its_token(free_port)
     _assert_ports_are_closed(cluster)
+
+
+def _assert_lines_say_whose_they_are(cluster: TokenCluster) -> None:
+    """On their processes' own output, which is what a log collector reads."""
+    outputs = [p for p in _files(cluster.folder / "ray") if p.name.startswith("worker-")]
+    text = [line for path in outputs for line in path.read_text(errors="replace").splitlines()]
+    told = [json.loads(line) for line in text if "ed ${env:AXIS_CANARY}" in line]
+    told = [each for each in told if "raised" not in each["message"]]
+    found = {(each["axis"], each["logger"], each["level"]) for each in told}
+    assert found == {
+        (axis, *said)
+        for axis in ("data", "training", "inference")
+        for said in (("print", "INFO"), ("telltale", "WARNING"))
+    }
+    assert {each["run"] for each in told} == {"digits"}
+    assert {each["attempt"] for each in told if each["axis"] == "inference"} == {2}
+    assert {each["rank"] for each in told if each["axis"] == "training"} == {0, 1}
+    assert len({each["rank"] for each in told if each["axis"] == "data"}) > 1
+    for axis in ("data", "training", "inference"):
+        ways = Counter(each["logger"] for each in told if each["axis"] == axis)
+        assert ways["print"] == ways["telltale"], "each is said once, in both ways"
 
 
 def _assert_app_wants_its_token(port: int) -> None:
