@@ -116,6 +116,10 @@ def _computing(device: Device, unit: str) -> list[str]:
     rows.append(("memory", f"copies {_rate(device.memory_bandwidth)}"))
     rows.append(("", f"kernels of a layer {_rate(device.streaming_rate)}"))
     rows.append(("an operation", f"{seconds(device.host_seconds_per_operation)} of the host"))
+    if "layer_host" not in device.not_measured:
+        ways = device.layer_host.model_dump()
+        told = ", ".join(f"{way} {seconds(took)}" for way, took in ways.items())
+        rows.append(("a layer", f"more of the host where it is split or recomputed: {told}"))
     return [f"  {name:<18} {text}" for name, text in rows]
 
 

@@ -1,11 +1,12 @@
-"""Every collective is timed over a real process group, and all ranks agree on what it took."""
+"""Every collective is timed over a real process group, and all ranks agree on what it took; so is
+a layer in each way in which runs split it."""
 
 from __future__ import annotations
 
 import pytest
 from gloo_gang import Gang
 
-from orchestrator.planner.calibration.fitting import fit_link
+from orchestrator.planner.calibration.fitting import fit_link, layer_host
 
 pytestmark = pytest.mark.gloo
 
@@ -25,3 +26,19 @@ def test_collectives_are_timed_and_fitted(gang: Gang, ranks: int) -> None:
         fit = fit_link(own)
         assert fit.alpha > 0
         assert 1e5 < fit.bandwidth < 1e13
+
+
+def test_layers_are_timed_as_they_are_split_and_computed_again(gang: Gang) -> None:
+    for found in gang.run("exchange_cases:layers_case", 2):
+        told = {each.way: each for each in found}
+        assert set(told) == {"plain", "selective", "full", "tensor", "shard"}
+        assert all(1e-5 < each.forward_seconds < each.seconds < 1 for each in found)
+        more = layer_host(found)
+        # Python around operations is no trifle: each of these is more than the layer itself.
+        assert min(more["tensor"], more["selective"], more["shard"]) > 0.3 * told["plain"].seconds
+        assert 0 <= more["full"] < more["selective"]
+
+
+def test_a_worker_alone_times_what_needs_no_other(gang: Gang) -> None:
+    ((*found,),) = gang.run("exchange_cases:layers_case", 1)
+    assert [each.way for each in found] == ["plain", "selective", "full"]

@@ -15,6 +15,7 @@ from orchestrator.planner.calibration.timings import (
     AttentionTiming,
     ExchangeTiming,
     KernelTiming,
+    LayerTiming,
     ProductTiming,
 )
 from orchestrator.planner.cost import collectives
@@ -183,6 +184,20 @@ def fit_kernels(timings: Sequence[KernelTiming]) -> float:
     if not timings:
         raise ValueError("no kernels were timed")
     return median(each.num_bytes / each.seconds for each in timings)
+
+
+def layer_host(timings: Sequence[LayerTiming]) -> dict[str, float]:
+    """Seconds that each way of laying a layer out takes beyond the plain one; of full recomputation
+    also beyond its second forward pass, whose operations the planner counts."""
+    found = {each.way: each for each in timings}
+    plain = found.pop("plain", None)
+    if plain is None:
+        return {}
+    again = {"full": plain.forward_seconds}
+    return {
+        way: max(0.0, each.seconds - plain.seconds - again.get(way, 0.0))
+        for way, each in found.items()
+    }
 
 
 def _mean_error(pairs: Sequence[tuple[float, float]]) -> float:

@@ -23,6 +23,7 @@ from orchestrator.planner.calibration.fitting import (
     fit_line,
     fit_link,
     fit_products,
+    layer_host,
 )
 from orchestrator.planner.calibration.timings import (
     ExchangeTiming,
@@ -61,6 +62,7 @@ def calibrated(timings: Timings, price_per_hour: float | None = None) -> Calibra
     values |= _memory(timings)
     links, errors = _links(timings)
     values |= links
+    values["not_measured"] |= _layers_not_measured(values.get("layer_host", {}))
     values |= {"price_per_hour": price_per_hour}
     if timings.disk is not None:
         values["disk"] = {
@@ -128,13 +130,23 @@ def _memory(timings: Timings) -> dict[str, Any]:
     bandwidth = median(worker.memory_bytes_per_second for worker in timings.workers)
     kernels = fit_kernels([each for worker in timings.workers for each in worker.kernels])
     host = median(worker.operation_seconds for worker in timings.workers)
+    layers = layer_host(timings.layers)
     return {
         "memory_bytes": timings.memory_bytes,
         "memory_bandwidth": bandwidth,
         "memory_efficiency": kernels / bandwidth,
         "host_seconds_per_operation": host,
+        **({"layer_host": layers} if layers else {}),
         "per_node": timings.per_node,
     }
+
+
+def _layers_not_measured(found: Mapping[str, float]) -> dict[str, str]:
+    if not found:
+        return {"layer_host": "not measured on GPUs: none"}
+    if "tensor" in found:
+        return {}
+    return {"layer_host": "tensor and shard not measured, there was one core on each node: none"}
 
 
 def _links(timings: Timings) -> tuple[dict[str, Any], dict[str, float]]:
@@ -195,7 +207,12 @@ def _rounded(value: Any) -> Any:
 
 
 _RATES = frozenset({"bandwidth", "memory_bandwidth", "write", "read"})
-_TIMES = frozenset({"latency", "host_seconds_per_operation", "actor_start", "placement_group"})
+_TIMES = frozenset(
+    {
+        "latency", "host_seconds_per_operation", "actor_start", "placement_group",
+        "tensor", "shard", "selective", "full",
+    }
+)  # fmt: skip
 
 
 def _with_units(name: str, value: Any) -> Any:
@@ -229,6 +246,8 @@ _NOTES: dict[str, str] = {
     "memory_bandwidth": "Bytes per second of copying what no cache holds; below, what elementwise "
     "kernels of a layer\n# reach, by the bytes that the planner counts.",
     "host_seconds_per_operation": "One small operation, from Python.",
+    "layer_host": "What a layer's forward and backward pass take of Python beyond that, where it "
+    "is\n# split or computed again.",
     "intra": "Links, seconds of a step and bytes per second: alpha and beta of real process "
     "groups.\n# intra is the all-reduce; each collective is asked for by its own where it was "
     "measured.",

@@ -9,6 +9,7 @@ from typing import Literal
 from orchestrator.planner.cost.device import Collective
 
 Precision = Literal["fp32", "bf16"]
+LayerWay = Literal["plain", "tensor", "shard", "selective", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,17 @@ class ExchangeTiming:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerTiming:
+    """Host seconds of the forward and the backward pass of one layer on next to nothing, laid out
+    in one way: ``plain``, ``tensor``, ``shard``, ``selective`` or ``full``; ``forward_seconds`` are
+    those of the forward pass alone."""
+
+    way: LayerWay
+    seconds: float
+    forward_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerTimings:
     """What one worker measured of itself while all others measured, too."""
 
@@ -103,6 +115,7 @@ class Timings:
     workers: tuple[WorkerTimings, ...]
     within: tuple[ExchangeTiming, ...] = ()
     between: tuple[ExchangeTiming, ...] = ()
+    layers: tuple[LayerTiming, ...] = ()
     ray: RayTimings | None = None
     disk: DiskTimings | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

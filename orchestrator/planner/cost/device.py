@@ -57,6 +57,25 @@ class HalfLengths(Section):
     """That is summed over."""
 
 
+class LayerHost(Section):
+    """Host seconds that a layer's forward and backward pass take beyond those of its operations,
+    by how a run splits or recomputes it: what Python does around each. Measured with the wrappers
+    that runs use; 0 where nothing was."""
+
+    tensor: Latency = 0.0
+    """Matrices spread over tensor ranks."""
+    shard: Latency = 0.0
+    """Parameters gathered before each pass, gradients scattered after."""
+    selective: Latency = 0.0
+    """All but products computed again: each operation is looked at."""
+    full: Latency = 0.0
+    """A second forward pass, without its operations."""
+
+    def times(self, factor: float) -> LayerHost:
+        """Each of them so many times as long."""
+        return LayerHost(**{name: value * factor for name, value in self.model_dump().items()})
+
+
 class Refit(Section):
     """What real runs took over what was predicted from primitives; 1 where none was looked at.
 
@@ -126,6 +145,8 @@ class Device(Section):
     where caches hold what they read."""
     host_seconds_per_operation: Latency = 35e-6
     """Host time to launch one operation eagerly in the forward pass."""
+    layer_host: LayerHost = LayerHost()
+    """Host time in addition where layers are split or recomputed."""
     per_node: int = Field(default=8, ge=1)
     """Devices that share a node and its links."""
     intra: LinkFile
@@ -155,7 +176,7 @@ class Device(Section):
 
     def sharing(self, workers: float) -> Device:
         """The device as each of ``workers`` sees it who share it: computing and memory alike, and
-        on a processor transfers, too, which its cores carry out."""
+        on a processor launches and transfers, too, which its cores carry out."""
         if workers <= 1:
             return self
         shared = self._times(1.0 / workers)
@@ -163,7 +184,11 @@ class Device(Section):
             return shared
         slower = self.refit.communication * workers
         refit = self.refit.model_copy(update={"communication": slower})
-        return shared.model_copy(update={"refit": refit})
+        host = {
+            "host_seconds_per_operation": self.host_seconds_per_operation * workers,
+            "layer_host": self.layer_host.times(workers),
+        }
+        return shared.model_copy(update={"refit": refit, **host})
 
     def joined(self, count: int) -> Device:
         """``count`` of them as one: a worker with so many threads on as many cores."""
@@ -182,10 +207,14 @@ class Device(Section):
 
     def peak(self, precision: str) -> float:
         """Dense operations per second; a precision the device lacks runs as the next wider one."""
-        for candidate in _FALLBACK[precision]:
+        return self.peak_flops[self.precision_used(precision)]
+
+    def precision_used(self, asked: str) -> str:
+        """In which precision products are computed where ``asked`` is; ``KeyError`` for none."""
+        for candidate in _FALLBACK[asked]:
             if candidate in self.peak_flops:
-                return self.peak_flops[candidate]
-        raise KeyError(precision)
+                return candidate
+        raise KeyError(asked)
 
     def ceiling(self, precision: str) -> float:
         """Measured matrix ceiling in operations per second, or 0.8 of peak.

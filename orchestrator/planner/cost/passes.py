@@ -74,7 +74,7 @@ def layer_passes(case: Case) -> Passes:
         products[0] * (1 + share) + products[1],
         attention * (2 if again else 1) + attention_back,
         streamed * (3 + share),
-        _host_seconds(case, work),
+        _host_seconds(case, work) + _around_seconds(case) / (2 + share),
         2 + share,
     )
     return _as_run(found, case.cluster.device)
@@ -174,6 +174,18 @@ def _host_seconds(case: Case, work: LayerWork) -> float:
     operations += work.collectives * c.HOST_OPERATIONS_COLLECTIVE
     share = c.COMPILED_HOST_SHARE if case.work.compiled else 1.0
     return operations * case.cluster.device.host_seconds_per_operation * share
+
+
+def _around_seconds(case: Case) -> float:
+    """What splitting and recomputing a layer take of the host beyond its operations."""
+    found, seconds = case.cluster.device.layer_host, 0.0
+    if case.degrees.tp > 1:
+        seconds += found.tensor
+    if case.work.sharding == "full" and case.degrees.shard_group > 1:
+        seconds += found.shard
+    if case.work.recompute != "none":
+        seconds += found.selective if case.work.recompute == "selective" else found.full
+    return seconds
 
 
 LOGIT_PASSES = (38, 14)

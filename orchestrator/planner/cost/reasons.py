@@ -47,7 +47,8 @@ def _time_reasons(case: Case, time: StepTime) -> list[str]:
         if share >= _LARGE:
             said.append(f"{share:.0%} of the step is {_about(case, time, name)}")
     crossing = _crossing(case)
-    return said + ([crossing] if crossing else [])
+    wider = _wider(case)
+    return said + [each for each in (crossing, wider) if each]
 
 
 def _about(case: Case, time: StepTime, name: str) -> str:
@@ -83,6 +84,15 @@ def _crossing(case: Case) -> str | None:
     if groups.tp.nodes > 1:
         return f"tp {case.degrees.tp} spans {groups.tp.nodes} nodes: its traffic leaves the node"
     return None
+
+
+def _wider(case: Case) -> str | None:
+    """A precision that the device lacks is computed in the next wider one that it has."""
+    device, asked = case.cluster.device, case.work.precision
+    used = device.precision_used(asked)
+    if used == asked:
+        return None
+    return f"{device.name} has no {asked}: matrix products are computed in {used}"
 
 
 def _memory_reasons(case: Case, needed: Memory) -> list[str]:

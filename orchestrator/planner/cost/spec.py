@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from orchestrator.plan.section import Section
 from orchestrator.planner.cost.case import (
@@ -21,7 +22,23 @@ from orchestrator.planner.cost.case import (
 from orchestrator.planner.cost.quantities import Bandwidth, Latency
 
 
-class ModelSpec(Section):
+class _Asked(Section):
+    """What is read more freely than a plan is (``32.0`` and ``"32"`` are numbers), but not so
+    freely that ``true`` is 1."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and {int, float} & {
+            field.annotation,
+            *get_args(field.annotation),
+        }:
+            raise PydanticCustomError("float_type", "expected a number")
+        return value
+
+
+class ModelSpec(_Asked):
     """The shape of a decoder-only transformer."""
 
     layers: int = Field(ge=1)
@@ -52,7 +69,7 @@ class ModelSpec(Section):
     """Elements of one head; hidden / heads where absent."""
 
 
-class TrainingSpec(Section):
+class TrainingSpec(_Asked):
     """How a step is computed."""
 
     seq_len: int = Field(ge=1)
@@ -89,7 +106,7 @@ class TrainingSpec(Section):
     """Steps between checkpoints."""
 
 
-class MeshSpec(Section):
+class MeshSpec(_Asked):
     """Degrees of the mesh; ``dp`` takes the devices that the others leave."""
 
     dp: int | None = Field(default=None, ge=1)
@@ -106,7 +123,7 @@ class MeshSpec(Section):
     """Expert dimension; reuses ranks of dp, fsdp and cp."""
 
 
-class LinkSpec(Section):
+class LinkSpec(_Asked):
     """A link that differs from the device's file."""
 
     bandwidth: Bandwidth | None = None
@@ -115,7 +132,7 @@ class LinkSpec(Section):
     """Seconds for one step of a collective."""
 
 
-class HardwareSpec(Section):
+class HardwareSpec(_Asked):
     """Where it runs."""
 
     device: str | dict[str, Any]

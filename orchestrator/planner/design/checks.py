@@ -1,7 +1,7 @@
 """What in a workload is missing or contradicts itself?
 
 Each check needs the numbers of more than one section. A workload that asks for little is no
-problem: one machine is an answer.
+problem: one machine is an answer. One that names nothing at all asks nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,19 @@ from orchestrator.planner.design.workload import Agents, Model, Serving, Trainin
 def check_workload(workload: Workload) -> tuple[Problem, ...]:
     """Everything that is missing or contradictory, in the order of the sections."""
     return tuple(problem for check in _CHECKS for problem in check(workload))
+
+
+_SUBJECTS = ("data", "model", "training", "serving", "agents")
+
+
+def _something(workload: Workload) -> Iterator[Problem]:
+    if all(getattr(workload, name) is None for name in _SUBJECTS):
+        yield Problem(
+            "workload",
+            "there is nothing in it that could be distributed: no data, model, training, serving "
+            "or agents",
+            works="data: {size: 40TB}, or any of these sections",
+        )
 
 
 def _machine(workload: Workload) -> Iterator[Problem]:
@@ -178,4 +191,4 @@ def _missing(where: str, why: str, works: str = "") -> Problem:
     return Problem(where, f"is missing: {why}", works=works)
 
 
-_CHECKS = (_machine, _model, _training, _trust, _serving, _agents, _mode)
+_CHECKS = (_something, _machine, _model, _training, _trust, _serving, _agents, _mode)

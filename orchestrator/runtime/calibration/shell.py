@@ -21,6 +21,7 @@ from orchestrator.errors import DeadlineExceeded, InfeasibleError, PlacementTime
 from orchestrator.planner.calibration.timings import (
     DiskTimings,
     ExchangeTiming,
+    LayerTiming,
     RayTimings,
     Timings,
     WorkerTimings,
@@ -86,6 +87,7 @@ def _measured(
     memory = _all([workers[0].memory_bytes.remote()], "the size of the memory")[0]
     within = _exchanges(workers, ranks[0], say, "within a node")
     between = _exchanges(workers, [each[0] for each in ranks], say, "between nodes")
+    layers = _layers(workers, ranks[0][:2], say) if room.kind == "cpu" else ()
     say(f"storage: {storage_uri} …")
     disks: list[DiskTimings] = _all([w.disk.remote(storage_uri) for w in workers], "storage")
     return Timings(
@@ -98,6 +100,7 @@ def _measured(
         workers=tuple(computed),
         within=within,
         between=between,
+        layers=layers,
         ray=ray_timings,
         disk=DiskTimings(
             median(each.write_bytes_per_second for each in disks),
@@ -168,6 +171,14 @@ def _exchanges(
     say(f"collectives of {len(ranks)} ranks {where} …")
     answers = _all([worker.exchanges.remote(ranks) for worker in workers], f"collectives {where}")
     found: tuple[ExchangeTiming, ...] = answers[ranks[0]]
+    return found
+
+
+def _layers(workers: Sequence[Any], ranks: list[int], say: Say) -> tuple[LayerTiming, ...]:
+    """Of the first of ``ranks``; the others wait, as their processors would add to it."""
+    say("layers that are split or computed again …")
+    answers = _all([worker.layers.remote(ranks) for worker in workers], "split layers")
+    found: tuple[LayerTiming, ...] = answers[ranks[0]]
     return found
 
 

@@ -9,7 +9,12 @@ from typing import Any
 
 import ray
 
-from orchestrator.planner.calibration.timings import DiskTimings, ExchangeTiming, WorkerTimings
+from orchestrator.planner.calibration.timings import (
+    DiskTimings,
+    ExchangeTiming,
+    LayerTiming,
+    WorkerTimings,
+)
 
 GROUP_SECONDS = 60.0
 
@@ -79,6 +84,20 @@ class MeasuringWorker:
         if self._rank not in ranks:
             return ()
         return measure_exchanges(group, self._device())
+
+    def layers(self, ranks: list[int]) -> tuple[LayerTiming, ...]:
+        """What splitting a layer over ``ranks``, and computing it again, take of the host. All
+        ranks of the world call it together."""
+        import torch
+        import torch.distributed as dist
+
+        from orchestrator.runtime.calibration.layers import measure_layers
+
+        torch.set_num_threads(1)
+        group: Any = None
+        if len(ranks) > 1:
+            group = dist.new_group(ranks, timeout=timedelta(seconds=GROUP_SECONDS))
+        return measure_layers(group) if self._rank in ranks else ()
 
     def disk(self, uri: str) -> DiskTimings:
         """What the storage of runs takes, while the others write to it, too."""

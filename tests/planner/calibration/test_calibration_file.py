@@ -8,14 +8,14 @@ import pytest
 
 from orchestrator.planner.calibration.hardware_file import MARK, calibrated, with_refit
 from orchestrator.planner.cost.case import Case, Cluster, Degrees, Work
-from orchestrator.planner.cost.device import Link, Refit
+from orchestrator.planner.cost.device import LayerHost, Link, Refit
 from orchestrator.planner.cost.estimate import estimate, parse_specs
 from orchestrator.planner.cost.groups import LAUNCH_SECONDS, make_group
 from orchestrator.planner.cost.hardware_files import parse_device
 from orchestrator.planner.cost.matmul import Product, product_seconds
 from orchestrator.planner.cost.shape import Shape
 from orchestrator.planner.cost.step import step_time
-from tests.planner.calibration.timed_machines import ALPHA, BETA, HALF, RATE, machine
+from tests.planner.calibration.timed_machines import ALPHA, BETA, HALF, LAYERS, RATE, machine
 
 pytestmark = pytest.mark.unit
 
@@ -145,13 +145,49 @@ def test_a_processor_launches_what_it_computes():
 def test_sharing_a_core_takes_twice_as_long():
     device = calibrated(machine()).device
     alone, shared = _case(device, Degrees(dp=2)), _case(device.sharing(2.0), Degrees(dp=2))
-    launches = 26 * device.host_seconds_per_operation * 2 * 4
     first, second = step_time(alone), step_time(shared)
-    assert second.compute - launches == pytest.approx(2 * (first.compute - launches))
+    assert second.compute == pytest.approx(2 * first.compute)
     assert second.exposed - LAUNCH_SECONDS == pytest.approx(2 * (first.exposed - LAUNCH_SECONDS))
     assert device.sharing(0.5) is device
     assert device.joined(1) is device
     assert device.joined(2).peak("fp32") == 2 * device.peak("fp32")
+
+
+@pytest.mark.parametrize(
+    ("degrees", "work", "milliseconds"),
+    [
+        (Degrees(dp=2), {}, 0),
+        (Degrees(tp=2), {}, 5),
+        (Degrees(fsdp=2), {"sharding": "full"}, 2),
+        (Degrees(dp=2), {"recompute": "selective"}, 4),
+        (Degrees(dp=2), {"recompute": "full"}, 0.6),
+        (Degrees(tp=2, fsdp=2), {"sharding": "full", "recompute": "selective"}, 11),
+    ],
+)
+def test_a_layer_that_is_split_takes_the_host_longer(degrees, work, milliseconds):
+    """By what was measured, in each of 4 layers, once for each micro-batch; and for those who
+    share a core as often as they are."""
+    device = calibrated(machine()).device
+    none = device.model_copy(update={"layer_host": LayerHost()})
+
+    def computing(on) -> float:
+        case = _case(on, degrees)
+        return step_time(replace(case, work=replace(case.work, **work))).compute
+
+    count = _case(device, degrees).micro_batches
+    gap = computing(device) - computing(none)
+    assert gap == pytest.approx(4 * count * milliseconds * 1e-3, abs=1e-9)
+    assert computing(device.sharing(3.0)) - computing(none.sharing(3.0)) == pytest.approx(3 * gap)
+
+
+def test_layers_that_nobody_split_are_told():
+    alone = replace(machine(), layers=LAYERS[:1] + LAYERS[3:])
+    device = calibrated(alone).device
+    assert device.layer_host == LayerHost(selective=4e-3, full=0.6e-3)
+    assert "tensor and shard not measured" in device.not_measured["layer_host"]
+    device = calibrated(replace(machine(), layers=())).device
+    assert device.layer_host == LayerHost()
+    assert "not measured on GPUs" in device.not_measured["layer_host"]
 
 
 def test_factors_are_written_into_a_file_and_nothing_else_changes():

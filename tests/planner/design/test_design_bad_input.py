@@ -83,11 +83,13 @@ def test_records_that_stay_need_a_way_for_updates() -> None:
         loaded("hospital-consortium", "trust.link=null")
 
 
-def test_nothing_to_distribute_is_an_answer() -> None:
-    for text in ("name: nothing", "name: little\ndata: {size: 1GB}"):
-        found = designed_from(text)
-        assert found.one_machine
-        assert found.feasible
+def test_one_machine_is_an_answer_but_not_to_no_question() -> None:
+    found = designed_from("name: little\ndata: {size: 1GB}")
+    assert found.one_machine
+    assert found.feasible
+    with pytest.raises(PlanError, match="nothing in it that could be distributed") as refused:
+        parse_workload("name: nothing\nmachine: {cores: 8}", source="w.yaml")
+    assert refused.value.exit_code == 2
 
 
 def test_overrides_come_last() -> None:
