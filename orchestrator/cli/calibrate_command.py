@@ -116,11 +116,22 @@ def _computing(device: Device, unit: str) -> list[str]:
     rows.append(("memory", f"copies {_rate(device.memory_bandwidth)}"))
     rows.append(("", f"kernels of a layer {_rate(device.streaming_rate)}"))
     rows.append(("an operation", f"{seconds(device.host_seconds_per_operation)} of the host"))
-    if "layer_host" not in device.not_measured:
-        ways = device.layer_host.model_dump()
-        told = ", ".join(f"{way} {seconds(took)}" for way, took in ways.items())
-        rows.append(("a layer", f"more of the host where it is split or recomputed: {told}"))
+    rows += _around(device)
     return [f"  {name:<18} {text}" for name, text in rows]
+
+
+def _around(device: Device) -> list[tuple[str, str]]:
+    """What the wrappers that split or recompute a layer take, where it was measured."""
+    rows: list[tuple[str, str]] = []
+    for again, found in device.layer_host:
+        told = [f"{split} +{seconds(took)}" for split, took in found if took and split != "alone"]
+        if found.alone:
+            told = [f"{again} recomputation +{seconds(found.alone)}", *told]
+        if told:
+            rows.append(("", ", ".join(told)))
+    if rows:
+        rows[0] = ("a layer", f"{rows[0][1]} of the host")
+    return rows
 
 
 def _ceilings(device: Device) -> list[tuple[str, float]]:

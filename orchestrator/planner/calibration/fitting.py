@@ -186,18 +186,23 @@ def fit_kernels(timings: Sequence[KernelTiming]) -> float:
     return median(each.num_bytes / each.seconds for each in timings)
 
 
-def layer_host(timings: Sequence[LayerTiming]) -> dict[str, float]:
-    """Seconds that each way of laying a layer out takes beyond the plain one; of full recomputation
-    also beyond its second forward pass, whose operations the planner counts."""
-    found = {each.way: each for each in timings}
-    plain = found.pop("plain", None)
+def layer_host(timings: Sequence[LayerTiming]) -> dict[str, dict[str, float]]:
+    """The fields of ``LayerHost`` that ``timings`` tell: what a layer takes beyond a plain one, and
+    beyond one that is not split. Of full recomputation the plain forward pass is taken off, whose
+    operations the planner counts. Empty without timings."""
+    found = {(each.recompute, each.split): each for each in timings}
+    plain = found.get(("none", "alone"))
     if plain is None:
         return {}
-    again = {"full": plain.forward_seconds}
-    return {
-        way: max(0.0, each.seconds - plain.seconds - again.get(way, 0.0))
-        for way, each in found.items()
-    }
+    counted = {"none": 0.0, "selective": 0.0, "full": plain.forward_seconds}
+    told: dict[str, dict[str, float]] = {}
+    for (recompute, split), timing in found.items():
+        beyond = plain.seconds + counted[recompute]
+        if split != "alone":
+            beyond = found[recompute, "alone"].seconds
+        if timing is not plain:
+            told.setdefault(recompute, {})[split] = max(0.0, timing.seconds - beyond)
+    return told
 
 
 def _mean_error(pairs: Sequence[tuple[float, float]]) -> float:

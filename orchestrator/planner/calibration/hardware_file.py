@@ -141,10 +141,10 @@ def _memory(timings: Timings) -> dict[str, Any]:
     }
 
 
-def _layers_not_measured(found: Mapping[str, float]) -> dict[str, str]:
+def _layers_not_measured(found: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     if not found:
         return {"layer_host": "not measured on GPUs: none"}
-    if "tensor" in found:
+    if "none" in found:
         return {}
     return {"layer_host": "tensor and shard not measured, there was one core on each node: none"}
 
@@ -210,7 +210,7 @@ _RATES = frozenset({"bandwidth", "memory_bandwidth", "write", "read"})
 _TIMES = frozenset(
     {
         "latency", "host_seconds_per_operation", "actor_start", "placement_group",
-        "tensor", "shard", "selective", "full",
+        "alone", "tensor", "shard",
     }
 )  # fmt: skip
 

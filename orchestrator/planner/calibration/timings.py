@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.planner.cost.case import Recompute
 from orchestrator.planner.cost.device import Collective
 
 Precision = Literal["fp32", "bf16"]
-LayerWay = Literal["plain", "tensor", "shard", "selective", "full"]
+Split = Literal["alone", "tensor", "shard"]
+"""How a layer lies: whole, its matrices over tensor ranks, or its parameters over data ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,11 @@ class ExchangeTiming:
 
 @dataclass(frozen=True, slots=True)
 class LayerTiming:
-    """Host seconds of the forward and the backward pass of one layer on next to nothing, laid out
-    in one way: ``plain``, ``tensor``, ``shard``, ``selective`` or ``full``; ``forward_seconds`` are
-    those of the forward pass alone."""
+    """Host seconds of the forward and the backward pass of one layer on next to nothing;
+    ``forward_seconds`` are those of the forward pass alone."""
 
-    way: LayerWay
+    recompute: Recompute
+    split: Split
     seconds: float
     forward_seconds: float
 

@@ -57,23 +57,40 @@ class HalfLengths(Section):
     """That is summed over."""
 
 
-class LayerHost(Section):
-    """Host seconds that a layer's forward and backward pass take beyond those of its operations,
-    by how a run splits or recomputes it: what Python does around each. Measured with the wrappers
-    that runs use; 0 where nothing was."""
+class SplitHost(Section):
+    """Host seconds that a layer's forward and backward pass take beyond those of its operations:
+    what Python does around each."""
 
+    alone: Latency = 0.0
+    """Where the layer is not split."""
     tensor: Latency = 0.0
-    """Matrices spread over tensor ranks."""
+    """And beyond that where its matrices are spread over tensor ranks."""
     shard: Latency = 0.0
-    """Parameters gathered before each pass, gradients scattered after."""
-    selective: Latency = 0.0
-    """All but products computed again: each operation is looked at."""
-    full: Latency = 0.0
-    """A second forward pass, without its operations."""
+    """And where its parameters are gathered before each pass, and gradients scattered after."""
+
+    def times(self, factor: float) -> SplitHost:
+        """Each of them so many times as long."""
+        return SplitHost(**{name: value * factor for name, value in self.model_dump().items()})
+
+
+class LayerHost(Section):
+    """Host time around a layer by what is computed again, which is gone through once more, wrappers
+    and all. Measured with the wrappers that runs use; 0 where nothing was."""
+
+    none: SplitHost = SplitHost()
+    """Nothing is."""
+    selective: SplitHost = SplitHost()
+    """All but products: each operation is looked at."""
+    full: SplitHost = SplitHost()
+    """All of it; the operations of the second forward pass themselves are counted elsewhere."""
 
     def times(self, factor: float) -> LayerHost:
         """Each of them so many times as long."""
-        return LayerHost(**{name: value * factor for name, value in self.model_dump().items()})
+        return LayerHost(
+            none=self.none.times(factor),
+            selective=self.selective.times(factor),
+            full=self.full.times(factor),
+        )
 
 
 class Refit(Section):

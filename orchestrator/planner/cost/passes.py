@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.planner.cost import constants as c
 from orchestrator.planner.cost.case import BYTES_PER_ELEMENT, Case
-from orchestrator.planner.cost.device import Device
+from orchestrator.planner.cost.device import Device, SplitHost
 from orchestrator.planner.cost.layer import LayerWork, layer_work
 from orchestrator.planner.cost.matmul import Product, product_seconds
 
@@ -178,13 +178,12 @@ def _host_seconds(case: Case, work: LayerWork) -> float:
 
 def _around_seconds(case: Case) -> float:
     """What splitting and recomputing a layer take of the host beyond its operations."""
-    found, seconds = case.cluster.device.layer_host, 0.0
+    found: SplitHost = getattr(case.cluster.device.layer_host, case.work.recompute)
+    seconds = found.alone
     if case.degrees.tp > 1:
         seconds += found.tensor
     if case.work.sharding == "full" and case.degrees.shard_group > 1:
         seconds += found.shard
-    if case.work.recompute != "none":
-        seconds += found.selective if case.work.recompute == "selective" else found.full
     return seconds
 
 

@@ -18,12 +18,16 @@ from torch.nn import functional as F
 
 from orchestrator.parallel.recompute import recompute
 from orchestrator.parallel.tensor import spread_tensors
-from orchestrator.planner.calibration.timings import LayerTiming, LayerWay
+from orchestrator.planner.calibration.timings import LayerTiming, Split
+from orchestrator.planner.cost.case import Recompute
 from orchestrator.split import TensorStyle
 
 _LAYERS = 4
 _TOKENS, _HIDDEN, _FFN, _HEAD = 16, 32, 64, 8
 _ROUNDS, _WARM_UPS = 25, 3
+
+_AGAIN: tuple[Recompute, ...] = ("none", "selective", "full")
+_SPLITS: tuple[Split, ...] = ("alone", "tensor", "shard")
 
 _STYLES: dict[str, TensorStyle] = {
     "*.attention_norm": "sequence",
@@ -89,46 +93,20 @@ class _Layer(nn.Module):
 
 
 def measure_layers(group: dist.ProcessGroup | None) -> tuple[LayerTiming, ...]:
-    """Time a layer in each way on this process's processor; those that split it only with a
-    ``group``, whose ranks all call it together. The median of its rounds."""
-    found = [
-        _timed("plain", _stack()),
-        _timed("selective", _recomputed("selective")),
-        _timed("full", _recomputed("full")),
-    ]
-    if group is not None:
-        mesh = DeviceMesh.from_group(group, "cpu")
-        found.append(_timed("tensor", _spread(mesh), _TOKENS // mesh.size()))
-        found.append(_timed("shard", _sharded(mesh)))
-    return tuple(found)
+    """Time a layer on this process's processor, whole and recomputed; split only with a ``group``,
+    whose ranks all call it together. Medians of the rounds."""
+    mesh = DeviceMesh.from_group(group, "cpu") if group is not None else None
+    return tuple(
+        _timed(again, split, mesh)
+        for again in _AGAIN
+        for split in _SPLITS
+        if mesh is not None or split == "alone"
+    )
 
 
-def _stack() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(*(_Layer() for _ in range(_LAYERS)))
-
-
-def _recomputed(mode: str) -> nn.Module:
-    stack = _stack()
-    recompute(stack.children(), "selective" if mode == "selective" else "full")
-    return stack
-
-
-def _spread(mesh: DeviceMesh) -> nn.Module:
-    stack = _stack()
-    spread_tensors(stack, _STYLES, mesh)
-    return stack
-
-
-def _sharded(mesh: DeviceMesh) -> nn.Module:
-    stack = _stack()
-    for layer in stack:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(stack, mesh=mesh)
-    return stack
-
-
-def _timed(way: LayerWay, stack: nn.Module, tokens: int = _TOKENS) -> LayerTiming:
+def _timed(again: Recompute, split: Split, mesh: DeviceMesh | None) -> LayerTiming:
+    stack = _laid(again, split, mesh)
+    tokens = _TOKENS // mesh.size() if mesh is not None and split == "tensor" else _TOKENS
     x = torch.randn(1, tokens, _HIDDEN)
     forward, both = [], []
     for _ in range(_WARM_UPS + _ROUNDS):
@@ -138,7 +116,21 @@ def _timed(way: LayerWay, stack: nn.Module, tokens: int = _TOKENS) -> LayerTimin
         forward.append(time.thread_time() - begun)
         loss.backward()
         both.append(time.thread_time() - begun)
-    return LayerTiming(way, _of_a_layer(both), _of_a_layer(forward))
+    return LayerTiming(again, split, _of_a_layer(both), _of_a_layer(forward))
+
+
+def _laid(again: Recompute, split: Split, mesh: DeviceMesh | None) -> nn.Module:
+    """Layers as a run lays them out, in its order."""
+    torch.manual_seed(0)
+    stack = nn.Sequential(*(_Layer() for _ in range(_LAYERS)))
+    if mesh is not None and split == "tensor":
+        spread_tensors(stack, _STYLES, mesh)
+    recompute(stack.children(), again)
+    if mesh is not None and split == "shard":
+        for layer in stack:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(stack, mesh=mesh)
+    return stack
 
 
 def _of_a_layer(times: list[float]) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.planner.calibration.hardware_file import MARK, calibrated, with_refit
 from orchestrator.planner.cost.case import Case, Cluster, Degrees, Work
-from orchestrator.planner.cost.device import LayerHost, Link, Refit
+from orchestrator.planner.cost.device import LayerHost, Link, Refit, SplitHost
 from orchestrator.planner.cost.estimate import estimate, parse_specs
 from orchestrator.planner.cost.groups import LAUNCH_SECONDS, make_group
 from orchestrator.planner.cost.hardware_files import parse_device
@@ -161,7 +161,8 @@ def test_sharing_a_core_takes_twice_as_long():
         (Degrees(fsdp=2), {"sharding": "full"}, 2),
         (Degrees(dp=2), {"recompute": "selective"}, 4),
         (Degrees(dp=2), {"recompute": "full"}, 0.6),
-        (Degrees(tp=2, fsdp=2), {"sharding": "full", "recompute": "selective"}, 11),
+        (Degrees(tp=2, dp=2), {"recompute": "full"}, 7.6),
+        (Degrees(tp=2, fsdp=2), {"sharding": "full", "recompute": "selective"}, 16),
     ],
 )
 def test_a_layer_that_is_split_takes_the_host_longer(degrees, work, milliseconds):
@@ -181,9 +182,10 @@ def test_a_layer_that_is_split_takes_the_host_longer(degrees, work, milliseconds
 
 
 def test_layers_that_nobody_split_are_told():
-    alone = replace(machine(), layers=LAYERS[:1] + LAYERS[3:])
+    alone = replace(machine(), layers=tuple(each for each in LAYERS if each.split == "alone"))
     device = calibrated(alone).device
-    assert device.layer_host == LayerHost(selective=4e-3, full=0.6e-3)
+    own = LayerHost(selective=SplitHost(alone=4e-3), full=SplitHost(alone=0.6e-3))
+    assert device.layer_host == own
     assert "tensor and shard not measured" in device.not_measured["layer_host"]
     device = calibrated(replace(machine(), layers=())).device
     assert device.layer_host == LayerHost()
