@@ -3,7 +3,7 @@
 ``axis run`` beside the same loop on ``TorchTrainer`` workers with a channel that writes files: no
 coordinator, no heartbeats, no look-out for slow workers. Once without standbys, and once with
 them, as by default. Plan, store, batch and cluster are the same. Whole runs alternate; a run's
-figure is its median stretch of ten steps after the warm-up. Steps of equal runs differ by more
+figure is the median stretch of ten steps of its second half. Steps of equal runs differ by more
 than the goal, so that the processor time of coordinator, driver and standbys is told, too: what
 they take of the cores is what workers that fill the cores cannot have.
 """
@@ -31,18 +31,19 @@ _IDLE = 0.1
 
 def measure(place: Workplace) -> Outcome:
     """Milliseconds of a step with and without."""
-    repetitions, steps = place.size(5, 1), place.size(250, 60)
+    repetitions, steps = place.size(3, 1), place.size(400, 60)
     store = str(prepared(place, "gpt-stdlib").store)
     times: dict[str, list[float]] = {"alone": [], "standbys": [], "unled": []}
     taken: list[dict[str, float]] = []
 
     def note(series: str, what: str, ended: list[float]) -> None:
-        times[series].append(1e3 * stretch_seconds(ended[WARM_UP_STEPS - 1 :]) / STRETCH)
+        late = ended[max(WARM_UP_STEPS, len(ended) // 2) :]  # standbys are up and still by then
+        times[series].append(1e3 * stretch_seconds(late) / STRETCH)
         say(f"{what}: {times[series][-1]:.2f} ms a step")
 
     def led(turn: int, series: str) -> None:
         plan = training_plan(place, "gpt-stdlib", f"{series}-{turn}", steps)
-        plan["coordination"]["standby"] = series == "standbys"
+        plan["coordination"] |= {"standby": series == "standbys", "standby_after": "1s"}
         with watched() as found:
             run = axis_run(place, plan)
         note(series, f"axis run, {series}", run.step_times)
@@ -70,7 +71,7 @@ def measure(place: Workplace) -> Outcome:
 
 def _taken(found: ProcessorTime, run: Run) -> dict[str, float]:
     """Shares of a core, in the second half of the steps, of what is there besides the workers."""
-    middle = run.step_times[len(run.step_times) // 2]  # standbys are up and still by then
+    middle = run.step_times[len(run.step_times) // 2]
     shares = found.shares(middle, run.step_times[-1])
     kinds = {"coordinator": "ray::Coordinator", "driver": "orchestrator.cli run"}
     own = {
@@ -104,7 +105,8 @@ def _outcome(
         settings={"plan": "configs/gpt-stdlib.yaml", "steps": steps, "stretch_steps": STRETCH},
         extras=extras,
         notes=[
-            "a run's figure is that of its median stretch of ten steps; whole runs alternate",
+            "a run's figure is the median stretch of ten steps of its second half; whole runs "
+            "alternate",
             f"processor time while steps are taken, of one core: {told}; that is {whole:.1%} of "
             f"the {cores} cores there are",
         ],

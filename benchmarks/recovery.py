@@ -141,7 +141,7 @@ class _Case:
     def _plan(self) -> dict[str, Any]:
         plan = training_plan(self.place, "gpt-stdlib", self.name, 1_000_000)
         plan["options"] = OPTIONS
-        plan["coordination"]["checkpoint"] = {"every": SAVE_EVERY}
+        plan["coordination"] |= {"checkpoint": {"every": SAVE_EVERY}, "standby_after": "10s"}
         plan["training"] |= {
             "workers": [FEWEST, MOST], "resources": {"cpu": 1}, "global_batch": GLOBAL_BATCH,
         }  # fmt: skip

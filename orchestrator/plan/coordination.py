@@ -93,6 +93,9 @@ class Coordination(Section):
     """How long a run keeps its workers before it grows onto nodes that are new or free again."""
     standby: bool = True
     """Keep a process warm for each worker, so that a restart need not wait for imports."""
+    standby_after: Deadline = 60.0
+    """How long a group steps before they are started: on cores that workers fill, their imports
+    cost steps, which a run that is over in a minute never gets back."""
     price_per_hour: Annotated[float, Field(gt=0)] | None = None
     """What one worker costs for one hour, in any currency."""
     budget: Budget = Budget()

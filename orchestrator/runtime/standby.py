@@ -29,9 +29,6 @@ from orchestrator.runtime.internals.train import (
     standby_worker,
 )
 
-SETTLED_SECONDS = 10.0
-"""A group steps for so long before standbys are started, which costs some seconds of a core."""
-
 _ALIVE_SECONDS = 2.0
 
 
@@ -64,6 +61,7 @@ class Standbys:
         self._lock = threading.Lock()
         self._possible = not plan.training.resources.gpu
         self._wanted = plan.coordination.standby and self._possible
+        self._after = plan.coordination.standby_after
 
     def start_early(self, reservation: tuple[Assignment, PlacementGroup]) -> None:
         """Start what the group needs, inside its bundles, before it is time to train."""
@@ -84,7 +82,7 @@ class Standbys:
         again and again while the group steps."""
         now = time.monotonic()
         self._settled_at = self._settled_at or now
-        if not self._wanted or now - self._settled_at < SETTLED_SECONDS:
+        if not self._wanted or now - self._settled_at < self._after:
             return
         with self._lock:
             self._need_controller()

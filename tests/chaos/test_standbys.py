@@ -44,7 +44,7 @@ def _stepped_seconds(axis: Axis) -> float:
 def test_a_lost_worker_is_replaced_by_those_that_waited(axis: Axis) -> None:
     process = axis.start(
         "run", *COMMON, PACED, f"storage={axis.storage}", f"training.steps={STEPS}",
-        "coordination.checkpoint.every=500",
+        "coordination.checkpoint.every=500", "coordination.standby_after=5s",
     )  # fmt: skip
     axis.await_step("digits", 50)
     wait_until(lambda: len(_waiting_workers(axis)) == 2, PATIENCE_SECONDS, "two standbys")
@@ -65,7 +65,7 @@ def test_a_lost_worker_is_replaced_by_those_that_waited(axis: Axis) -> None:
 def test_a_run_can_be_without(axis: Axis) -> None:
     process = axis.start(
         "run", *COMMON, PACED, f"storage={axis.storage}", f"training.steps={STEPS}",
-        "coordination.standby=false",
+        "coordination.standby=false", "coordination.standby_after=5s",
     )  # fmt: skip
     wait_until(lambda: _stepped_seconds(axis) > 15, PATIENCE_SECONDS, "15 s of steps")
     assert process.poll() is None, "it is still at work"

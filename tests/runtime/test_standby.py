@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -81,3 +82,19 @@ def test_on_nodes_with_gpus_nothing_is_started_early(started: list[_Actor]) -> N
     standbys.start_early((_assignment(), "group"))
     assert started == []
     assert standbys.take(_assignment()).controller is None
+
+
+def test_beside_a_group_there_are_none_before_it_has_stepped_for_a_while(
+    started: list[_Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrator.runtime import standby
+
+    standbys, now = _standbys("coordination.standby_after=20s"), time.monotonic()
+    standbys.tend(["a", "b"])
+    monkeypatch.setattr(standby.time, "monotonic", lambda: now + 19.0)
+    standbys.tend(["a", "b"])
+    assert started == []
+    monkeypatch.setattr(standby.time, "monotonic", lambda: now + 21.0)
+    standbys.tend(["a", "b"])
+    standbys.tend(["a", "b"])
+    assert [actor.where for actor in started] == [standby.on_node("a"), standby.on_node("b")]
