@@ -16,6 +16,11 @@ from orchestrator.planner.cost.estimate import parse_specs
 from orchestrator.planner.cost.resolve import Resolved, resolve
 from orchestrator.transformer import Transformer
 
+HEAD_CORES = 0.13
+"""Cores that a dozen processes of Ray's, the coordinator and the driver take on the head's node
+while steps go on: each about 0.9 % of one (a 2-core server, where workers fill both; docs/planner).
+"""
+
 _SCHEDULES = {"gpipe": "gpipe", "1f1b": "1f1b", "interleaved-1f1b": "interleaved"}
 
 
@@ -82,12 +87,13 @@ def resolve_plan(plan: Plan, model: Transformer, workers: int, device: Device) -
 
 def as_shared(plan: Plan, workers: int, device: Device) -> Device:
     """The device as one of ``workers`` has it: so many cores as it has threads, or a share of a
-    core where workers are more than cores."""
+    core where these are more than the cores that are left to them."""
     if device.kind != "cpu":
         gpus = plan.training.resources.gpu
         return device.sharing(1.0 / gpus) if 0 < gpus < 1 else device
     threads = plan.training.threads
-    return device.joined(threads).sharing(crowding(plan, workers, device))
+    cores = device.per_node - HEAD_CORES
+    return device.joined(threads).sharing(_threads_on_a_node(plan, workers, device) / cores)
 
 
 def nodes_needed(plan: Plan, workers: int, device: Device) -> int:
@@ -99,6 +105,9 @@ def nodes_needed(plan: Plan, workers: int, device: Device) -> int:
 
 def crowding(plan: Plan, workers: int, device: Device) -> float:
     """Threads for each core of a node, 1 at the least."""
-    nodes = nodes_needed(plan, workers, device)
-    threads = math.ceil(workers / nodes) * plan.training.threads
-    return max(1.0, threads / device.per_node)
+    return max(1.0, _threads_on_a_node(plan, workers, device) / device.per_node)
+
+
+def _threads_on_a_node(plan: Plan, workers: int, device: Device) -> int:
+    """On the fullest node, whose workers all others wait for."""
+    return math.ceil(workers / nodes_needed(plan, workers, device)) * plan.training.threads

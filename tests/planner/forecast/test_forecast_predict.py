@@ -6,7 +6,13 @@ import pytest
 
 from orchestrator.planner.cost.estimate import estimate, parse_specs
 from orchestrator.planner.cost.hardware_files import find_device
-from orchestrator.planner.forecast.asked import crowding, nodes_needed, spec_values
+from orchestrator.planner.forecast.asked import (
+    HEAD_CORES,
+    as_shared,
+    crowding,
+    nodes_needed,
+    spec_values,
+)
 from orchestrator.planner.forecast.changes import best_change, neighbours
 from orchestrator.planner.forecast.parts import Parts
 from orchestrator.planner.forecast.predict import (
@@ -45,7 +51,7 @@ def test_a_step_is_what_the_estimate_says():
 
 def test_the_specification_that_is_kept_can_be_asked_again():
     plan = plan_of()
-    spec = spec_values(plan, MODEL, 2, DEVICE)
+    spec = spec_values(plan, MODEL, 2, as_shared(plan, 2, DEVICE))
     spec["training"]["overlap"] = False
     assert estimate(parse_specs(spec)[0]).time.total == pytest.approx(found().estimate.time.total)
 
@@ -119,6 +125,16 @@ def test_workers_fill_nodes_by_what_they_reserve():
     assert crowding(plan_of("training.threads=2"), 2, DEVICE) == 2.0
     gpu = find_device("A100-80GB-SXM")
     assert nodes_needed(plan_of("training.resources.gpu=1"), 9, gpu) == 2
+
+
+def test_workers_that_fill_a_node_share_it_with_those_who_serve_them():
+    """As many cores as Ray's processes take are missing; a core that is idle anyway is not."""
+    assert as_shared(plan_of(), 1, DEVICE) is DEVICE
+    left = DEVICE.per_node - HEAD_CORES
+    filled = as_shared(plan_of(), 2, DEVICE)
+    assert filled.peak("fp32") == pytest.approx(DEVICE.peak("fp32") * left / 2)
+    host = DEVICE.host_seconds_per_operation
+    assert filled.host_seconds_per_operation == pytest.approx(host * 2 / left)
 
 
 def test_four_workers_on_two_cores_are_no_faster_than_two():
