@@ -83,11 +83,12 @@ def test_a_rank_that_becomes_twice_as_slow_is_named_after_three_steps(
             said += [(step, slow.rank, slow.node) for slow in found]
         return said
 
-    # Something else on the machine may slow the other one down just then.
-    tries = (named() for _ in range(6))
-    ((step, rank, node),) = next((said for said in tries if len(said) == 1), [(0, None, "nobody")])
-    assert (rank, node) == (1, "b")
-    assert 9 <= step <= 11
+    # Something else on the machine may slow the other one down just then, or both.
+    right = [(step, 1, "b") for step in (9, 10, 11)]
+    tries = []
+    while len(tries) < 6 and not any(said == [each] for said in tries for each in right):
+        tries.append(named())
+    assert any(tries[-1] == [each] for each in right), tries
 
 
 @needs_count
