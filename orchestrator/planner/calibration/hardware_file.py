@@ -143,10 +143,13 @@ def _memory(timings: Timings) -> dict[str, Any]:
 
 def _layers_not_measured(found: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     if not found:
-        return {"layer_host": "not measured on GPUs: none"}
+        return {"layer_host": "not measured on GPUs: taken for nothing"}
     if "none" in found:
         return {}
-    return {"layer_host": "tensor and shard not measured, there was one core on each node: none"}
+    return {
+        "layer_host": "tensor and shard not measured, there was one core on each node: taken for "
+        "nothing"
+    }
 
 
 def _links(timings: Timings) -> tuple[dict[str, Any], dict[str, float]]:

@@ -21,7 +21,7 @@ def check_workload(workload: Workload) -> tuple[Problem, ...]:
 _SUBJECTS = ("data", "model", "training", "serving", "agents")
 
 
-def _something(workload: Workload) -> Iterator[Problem]:
+def _subject(workload: Workload) -> Iterator[Problem]:
     if all(getattr(workload, name) is None for name in _SUBJECTS):
         yield Problem(
             "workload",
@@ -191,4 +191,4 @@ def _missing(where: str, why: str, works: str = "") -> Problem:
     return Problem(where, f"is missing: {why}", works=works)
 
 
-_CHECKS = (_something, _machine, _model, _training, _trust, _serving, _agents, _mode)
+_CHECKS = (_subject, _machine, _model, _training, _trust, _serving, _agents, _mode)

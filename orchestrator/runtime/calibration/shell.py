@@ -175,7 +175,7 @@ def _exchanges(
 
 
 def _layers(workers: Sequence[Any], ranks: list[int], say: Say) -> tuple[LayerTiming, ...]:
-    """Of the first of ``ranks``; the others wait, as their processors would add to it."""
+    """On ``ranks`` alone; what the first of them says."""
     say("layers that are split or computed again …")
     answers = _all([worker.layers.remote(ranks) for worker in workers], "split layers")
     found: tuple[LayerTiming, ...] = answers[ranks[0]]
