@@ -2,10 +2,11 @@
 
 ``axis run`` beside the same loop on ``TorchTrainer`` workers with a channel that writes files: no
 coordinator, no heartbeats, no look-out for slow workers. Once without standbys, and once with
-them, which by default come after a minute, here at once. Plan, store, batch and cluster are the same. Whole runs alternate; a run's
-figure is the median stretch of ten steps of its second half. Steps of equal runs differ by more
-than the goal, so that the processor time of coordinator, driver and standbys is told, too: what
-they take of the cores is what workers that fill the cores cannot have.
+them, which by default come after a minute, here at once. Plan, store, batch and cluster are the
+same. Whole runs alternate; a run's figure is the median stretch of ten steps of its second half.
+Steps of equal runs differ by more than the goal, so that the processor time of coordinator, driver
+and standbys is told, too: what they take of the cores is what workers that fill the cores cannot
+have.
 """
 
 from __future__ import annotations
