@@ -11,6 +11,7 @@ import importlib
 import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def add_working_directory(directory: str | Path = ".") -> str:
     return path
 
 
+def concealer_of(plan: Plan) -> Callable[[str], str]:
+    """A function that puts the plan's references back in the place of the secrets that they stand
+    for on this machine, in what user code says: prints, logs, raises or answers."""
+    return concealer(plan.model_dump(mode="json"))
+
+
 def load_job(plan: Plan) -> Job:
     """Import and construct the plan's Job.
 
@@ -45,11 +52,11 @@ def load_job(plan: Plan) -> Job:
     try:
         return found(**options)
     except Exception as error:
-        conceal = concealer(plan.options)
+        conceal = concealer_of(plan)
         raise JobError(
             Problem("options", conceal(f"{found.__name__} refused its options: {error}")),
             user_traceback=conceal(user_traceback(error)),
-        ) from error
+        ) from None
 
 
 def load_job_for_mesh(loaded: LoadedPlan) -> Job:
@@ -79,10 +86,12 @@ def _split_of(plan: Plan, job: Job) -> Split | None:
     try:
         split = job.split()
     except Exception as error:
+        conceal = concealer_of(plan)
+        said = conceal(f"{type(error).__name__}: {error}")
         raise JobError(
-            Problem("job", f"{plan.job}.split() raised {type(error).__name__}: {error}"),
-            user_traceback=user_traceback(error),
-        ) from error
+            Problem("job", f"{plan.job}.split() raised {said}"),
+            user_traceback=conceal(user_traceback(error)),
+        ) from None
     if split is None or isinstance(split, Split):
         return split
     what = f"{plan.job}.split() returned {type(split).__name__}"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import logging
+import pickle
 import sys
+import traceback
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +22,14 @@ from pyarrow import fs
 from starlette.requests import Request
 
 from orchestrator.errors import PlanError, SecretMissing, StorageError
+from orchestrator.feed.pieces import list_pieces
 from orchestrator.job import Job
-from orchestrator.job_import import load_job
+from orchestrator.job_import import load_job_for_mesh
 from orchestrator.plan.dump import dump_plan
-from orchestrator.plan.load import parse_plan
+from orchestrator.plan.load import LoadedPlan, parse_plan
 from orchestrator.runtime.bearer import Gate
-from orchestrator.runtime.labelled import Whose
+from orchestrator.runtime.data_task import Errand
+from orchestrator.runtime.labelled import Whose, concealed
 from orchestrator.runtime.worker_log import captured
 from orchestrator.secret import concealer, mask, references, resolve, resolve_all
 from orchestrator.storage import Storage, redact_uri
@@ -128,18 +135,75 @@ def test_a_reference_that_cannot_be_meant_is_refused(override: str, where: str, 
 
 
 class Careless(Job):
-    """Tells what it was given."""
+    """Tells what it was given, with the exception and where ``options`` say."""
 
-    def __init__(self, key: str) -> None:
-        raise ValueError(f"bad key {key}")
+    def __init__(self, key: str, error: str = "ValueError", where: str = "init") -> None:
+        self._key = key
+        self._error = getattr(builtins, error)
+        self._where = where
+        self._tell("init")
+
+    def samples(self, row: Any) -> Iterator[Any]:
+        self._tell("samples")
+        yield {}
+
+    def split(self) -> Any:
+        self._tell("split")
+
+    def _tell(self, where: str) -> None:
+        if where == self._where:
+            raise self._error(f"bad key {self._key}")
 
 
-def test_a_constructor_that_tells_is_concealed(monkeypatch: pytest.MonkeyPatch) -> None:
+def careless(monkeypatch: pytest.MonkeyPatch, more: str, *overrides: str) -> LoadedPlan:
     monkeypatch.setitem(sys.modules, "careless", sys.modules[__name__])
-    overrides = ("job=careless:Careless", "options={key: '${env:AXIS_TEST_SECRET}'}")
+    options = f"options={{key: '${{env:AXIS_TEST_SECRET}}', {more}}}"
+    return parse_plan(PLAN, ("job=careless:Careless", options, *overrides))
+
+
+@pytest.mark.parametrize("where", ["init", "split"])
+def test_a_job_that_tells_is_concealed(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ("training.workers=2", "model.tensor=2")
+    loaded = careless(monkeypatch, f"where: {where}", *overrides)
     with pytest.raises(PlanError) as refused:
-        load_job(parse_plan(PLAN, overrides).plan)
-    told = str(refused.value) + getattr(refused.value, "user_traceback", "")
+        load_job_for_mesh(loaded)
+    assert_concealed(str(refused.value) + getattr(refused.value, "user_traceback", ""))
+
+
+def test_a_data_task_that_tells_is_concealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the Job's own fault, and as one of the machine's, which Ray Data is to try again."""
+    (tmp_path / "a.txt").write_text("text")
+    source = f"data.source={{kind: text, path: {tmp_path}}}"
+
+    def task(error: str) -> dict[str, bytes]:
+        plan = careless(monkeypatch, f"where: samples, error: {error}", source).plan
+        assert plan.data.source.kind == "text"
+        group = json.dumps([astuple(piece) for piece in list_pieces(plan.data.source)])
+        return Errand(plan, 1, str(tmp_path), str(tmp_path)).shard_files(
+            {"shard": 0, "group": group}
+        )
+
+    told = pickle.loads(task("ValueError")["result"])
+    assert_concealed(told.message)
+    assert_concealed(told.traceback)
+    with pytest.raises(OSError, match="ConnectionError") as refused:
+        task("ConnectionError")
+    assert_concealed("".join(traceback.format_exception(refused.value)))
+
+
+def test_what_a_driver_prints_is_concealed(capsys: pytest.CaptureFixture[str]) -> None:
+    own = (sys.stdout, sys.stderr)
+    with concealed(concealer("${env:AXIS_TEST_SECRET}")):
+        print("bad key", SECRET)
+        print("bad key", SECRET, file=sys.stderr)
+    assert (sys.stdout, sys.stderr) == own
+    for told in capsys.readouterr():
+        assert_concealed(told)
+
+
+def assert_concealed(told: str) -> None:
     assert SECRET not in told
     assert "bad key ${env:AXIS_TEST_SECRET}" in told
 

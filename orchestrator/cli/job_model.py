@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import JobError
-from orchestrator.job_import import add_working_directory, load_job
+from orchestrator.job_import import add_working_directory, concealer_of, load_job
 from orchestrator.plan.plan import Plan
 from orchestrator.transformer import Transformer
 
@@ -48,7 +48,8 @@ def describe(plan: Plan, directory: Path) -> Described:
     except JobError as error:
         return Described(None, "; ".join(problem.sentence() for problem in error.problems))
     except Exception as error:
-        return Described(None, f"{plan.job}.transformer() raised {type(error).__name__}: {error}")
+        said = concealer_of(plan)(f"{type(error).__name__}: {error}")
+        return Described(None, f"{plan.job}.transformer() raised {said}")
     if found is None or isinstance(found, Transformer):
         return Described(found)
     return Described(None, f"transformer() returned {type(found).__name__}, not a Transformer")

@@ -21,11 +21,10 @@ from orchestrator.errors import PlanError
 from orchestrator.feed.build import ShardResult, build_shard, build_shard_from_rows
 from orchestrator.feed.pieces import Piece
 from orchestrator.job import Job
-from orchestrator.job_import import add_working_directory, load_job, user_traceback
+from orchestrator.job_import import add_working_directory, concealer_of, load_job, user_traceback
 from orchestrator.plan.data import PythonSource
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.labelled import Whose, labelled
-from orchestrator.secret import concealer
 from orchestrator.storage import Storage
 
 
@@ -44,7 +43,7 @@ class Errand:
         """The Job and the store's folder, as this process sees them; what the block says is said
         in the name of the task that builds ``shard``."""
         whose = Whose(self.plan.name, self.attempt, "data", shard)
-        with labelled(whose, concealer(self.plan.options)):
+        with labelled(whose, concealer_of(self.plan)):
             if Path(self.working_directory).is_dir():
                 add_working_directory(self.working_directory)
             yield load_job(self.plan), Storage.open(self.store_uri)
@@ -55,7 +54,7 @@ class Errand:
         assert not isinstance(source, PythonSource)
         pieces = [Piece(*piece) for piece in json.loads(row["group"])]
         with self.prepared(row["shard"]) as (job, storage):
-            return {"result": _result_of(lambda: build_shard(source, pieces, job, storage))}
+            return self._result_of(lambda: build_shard(source, pieces, job, storage))
 
     def shard_rows(self, row: dict[str, Any]) -> dict[str, bytes]:
         """One data task: one stretch of the dataset's rows, one shard."""
@@ -65,7 +64,30 @@ class Errand:
                 for reference, start, stop in self.stretches[row["shard"]]
             ]
             table = pa.concat_tables(parts)
-            return {"result": _result_of(lambda: build_shard_from_rows(table, job, storage))}
+            return self._result_of(lambda: build_shard_from_rows(table, job, storage))
+
+    def _result_of(self, build: Callable[[], ShardResult]) -> dict[str, bytes]:
+        """The pickled result, or the user's exception as a value: Ray Data would retry the task.
+
+        Pickled here because Ray Data stores columns, not objects.
+        """
+        result: ShardResult | UserError
+        try:
+            result = build()
+        except MemoryError:
+            raise
+        except Exception as error:
+            if isinstance(error, PlanError) or type(error).__module__.startswith("orchestrator."):
+                raise
+            conceal = concealer_of(self.plan)
+            told = f"{type(error).__name__}: {error}"
+            said = conceal(told)
+            if isinstance(error, OSError) and said == told:
+                raise
+            if isinstance(error, OSError):
+                raise OSError(said) from None
+            result = UserError(said, conceal(user_traceback(error)))
+        return {"result": pickle.dumps(result)}
 
 
 @dataclass(frozen=True)
@@ -74,18 +96,3 @@ class UserError:
 
     message: str
     traceback: str
-
-
-def _result_of(build: Callable[[], ShardResult]) -> bytes:
-    """The pickled result, or the user's exception as a value: Ray Data would retry the task.
-
-    Pickled here because Ray Data stores columns, not objects.
-    """
-    try:
-        return pickle.dumps(build())
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        if isinstance(error, PlanError) or type(error).__module__.startswith("orchestrator."):
-            raise
-        return pickle.dumps(UserError(f"{type(error).__name__}: {error}", user_traceback(error)))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orchestrator.job import Job
+from orchestrator.job_import import concealer_of
 from orchestrator.observe.metrics_log import read_metrics
 from orchestrator.observe.stepping import Stepping, stepping
 from orchestrator.plan.dump import PLAN_FILE
@@ -67,7 +68,7 @@ def store_prediction(run: Storage, plan: Plan, job: Job, device: Device | None) 
         run.write_atomic(PREDICTION_FILE, json.dumps(view, indent=1).encode())
         return str(view["no_prediction"])
     except Exception as error:
-        return f"no prediction: {type(error).__name__}: {error}"
+        return concealer_of(plan)(f"no prediction: {type(error).__name__}: {error}")
 
 
 def _view(plan: Plan, model: Transformer | None, device: Device | None) -> dict[str, Any]:

@@ -108,6 +108,16 @@ class _Handler(logging.Handler):
 
 
 @contextlib.contextmanager
+def concealed(conceal: Conceal) -> Iterator[None]:
+    """Conceal everything printed inside the block."""
+    with (
+        contextlib.redirect_stdout(_Stream(sys.stdout, None, conceal, None)),
+        contextlib.redirect_stderr(_Stream(sys.stderr, None, conceal, None)),
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def labelled(whose: Whose, conceal: Conceal, log: IO[str] | None = None) -> Iterator[None]:
     """Conceal everything printed or logged inside the block, copy it into ``log``, and label it
     with ``whose`` where JSON is asked for.

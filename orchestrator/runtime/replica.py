@@ -23,11 +23,10 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from orchestrator.job_import import add_working_directory, load_job
+from orchestrator.job_import import add_working_directory, concealer_of, load_job
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.bearer import Gate
 from orchestrator.runtime.labelled import Whose, labelled
-from orchestrator.secret import concealer
 from orchestrator.storage import Storage
 
 CHECKPOINT_HEADER = "x-axis-checkpoint"
@@ -75,6 +74,7 @@ class Replica:
             add_working_directory(charge.working_directory)
         plan = charge.plan
         self._output = _labelled(charge)
+        self._conceal = concealer_of(plan)
         self._gate = Gate(plan.inference.token if plan.inference else None)
         torch.set_num_threads(max(1, int(plan.inference.resources.cpu if plan.inference else 1)))
         self._name = plan.name
@@ -135,9 +135,10 @@ class Replica:
             if len(bodies) > 1:
                 return [self._outcomes([body])[0] for body in bodies]
             if isinstance(error, ValueError):
-                return [_Outcome(400, {"error": str(error)})]
+                return [_Outcome(400, {"error": self._conceal(str(error))})]
             traceback.print_exc()
-            return [_Outcome(500, {"error": f"{type(error).__name__}: {error}"})]
+            said = self._conceal(f"{type(error).__name__}: {error}")
+            return [_Outcome(500, {"error": said})]
 
     def _answers(self, bodies: Sequence[Any]) -> Sequence[Any]:
         import torch
@@ -160,7 +161,7 @@ def _labelled(charge: Charge) -> contextlib.ExitStack:
     rank = serve.get_replica_context().rank.rank
     whose = Whose(charge.plan.name, charge.attempt, "inference", rank)
     stack = contextlib.ExitStack()
-    stack.enter_context(labelled(whose, concealer(charge.plan.options)))
+    stack.enter_context(labelled(whose, concealer_of(charge.plan)))
     return stack
 
 

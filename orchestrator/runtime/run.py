@@ -6,6 +6,7 @@ Everything that can be refused without a cluster is refused before one is starte
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from orchestrator.coordinator.actions import End
 from orchestrator.coordinator.events import Opened
 from orchestrator.coordinator.policy import KeepServing, policy_of
 from orchestrator.job import Job
-from orchestrator.job_import import add_working_directory
+from orchestrator.job_import import add_working_directory, concealer_of
 from orchestrator.observe.display import Display
 from orchestrator.observe.driver_log import LoggedDisplay
 from orchestrator.observe.lease import RunLease, clear_stop
@@ -32,6 +33,7 @@ from orchestrator.runtime.admission import (
 )
 from orchestrator.runtime.cluster import Cluster, connect, prepare
 from orchestrator.runtime.forecasting import store_prediction
+from orchestrator.runtime.labelled import concealed
 from orchestrator.runtime.stopper import Stopper
 from orchestrator.storage import Storage
 
@@ -73,9 +75,11 @@ def run_plan(loaded: LoadedPlan, options: RunOptions, display: Display) -> Ended
     plan = loaded.plan
     check_lasting(loaded, Path.cwd())
     add_working_directory()
-    job = check_inputs(loaded)
     private = options.address in (None, "local")
-    with writable_storage(loaded) as base:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(concealed(concealer_of(plan)))
+        job = check_inputs(loaded)
+        base = stack.enter_context(writable_storage(loaded))
         run = base.child(plan.name)
         logged = LoggedDisplay(display, run)
         with held_run(loaded, job, base, private, options.fresh, logged.line) as lease:

@@ -34,13 +34,13 @@ from orchestrator.feed.keys import (
 from orchestrator.feed.manifest import StoreManifest
 from orchestrator.feed.pieces import Piece, group_pieces, list_pieces
 from orchestrator.feed.write import commit_store, sweep_store, whole_manifest
-from orchestrator.job_import import import_target, load_job, user_traceback
+from orchestrator.job_import import concealer_of, import_target, load_job, user_traceback
 from orchestrator.plan.data import PythonSource, Source
 from orchestrator.plan.dump import plan_hash
 from orchestrator.plan.plan import Plan
 from orchestrator.runtime.data_task import Errand, UserError
 from orchestrator.runtime.internals.data import blocks_of, data_context, is_materialized
-from orchestrator.secret import concealer, resolve_all
+from orchestrator.secret import resolve_all
 from orchestrator.storage import Storage, redact_uri
 
 _NAMED_BAD_FILES = 20
@@ -187,10 +187,10 @@ class Sharding:
         try:
             dataset = make(**resolve_all(source.arguments))
         except Exception as error:
-            conceal = concealer(source.arguments)
+            conceal = concealer_of(self._plan)
             what = conceal(f"{source.target} raised {error!r}")
             problem = Problem("data.source.target", what)
-            raise JobError(problem, conceal(user_traceback(error))) from error
+            raise JobError(problem, conceal(user_traceback(error))) from None
         if not isinstance(dataset, ray.data.Dataset):
             found = type(dataset).__name__
             problem = Problem(

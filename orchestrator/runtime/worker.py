@@ -11,7 +11,7 @@ import ray
 import ray.train
 
 from orchestrator.errors import AxisError
-from orchestrator.job_import import add_working_directory, load_job, user_traceback
+from orchestrator.job_import import add_working_directory, concealer_of, load_job, user_traceback
 from orchestrator.parallel.loop import train
 from orchestrator.parallel.setup import TrainSetup
 from orchestrator.plan.cadence import FailureHistory
@@ -22,7 +22,6 @@ from orchestrator.runtime.handle import CoordinatorHandle
 from orchestrator.runtime.labelled import Whose
 from orchestrator.runtime.messages import RunRef
 from orchestrator.runtime.worker_log import captured, log_path
-from orchestrator.secret import concealer
 from orchestrator.storage import Storage
 
 ORDER = "axis_order"
@@ -64,7 +63,7 @@ def work(config: dict[str, Any]) -> tuple[int, bool]:
     context = ray.train.get_context()
     rank = context.get_world_rank()
     run_storage = Storage.open(order.ref.uri)
-    conceal = concealer(order.plan.options)
+    conceal = concealer_of(order.plan)
     path = log_path(order.attempt, f"worker-{rank}")
     whose = Whose(order.ref.name, order.attempt, "training", rank)
     with captured(run_storage, path, whose, conceal) as log, frozen.watchable():

@@ -105,15 +105,22 @@ class Pods:
         return head
 
     def start_worker(self) -> subprocess.Popen[str]:
+        """A worker pod whose node has joined; started again if it ends before, as kubelet does."""
+        wait_until(lambda: self.nodes() > 0, PATIENCE_SECONDS, "the dashboard")
         before = self.nodes()
-        worker = self.start(
-            self.spec["workerGroupSpecs"][0],
-            f"--address={self.address}",
-            "--node-ip-address=127.0.0.1",
-            "--dashboard-agent-listen-port=0",
-        )
-        wait_until(lambda: self.nodes() > before, PATIENCE_SECONDS, "a worker node")
-        return worker
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            worker = self.start(
+                self.spec["workerGroupSpecs"][0],
+                f"--address={self.address}",
+                "--node-ip-address=127.0.0.1",
+                "--dashboard-agent-listen-port=0",
+            )
+            while worker.poll() is None and time.monotonic() < deadline:
+                if self.nodes() > before > 0:
+                    return worker
+                time.sleep(0.2)
+        raise AssertionError(f"no worker node joined within {PATIENCE_SECONDS} s")
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

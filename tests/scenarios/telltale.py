@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ class Telltale(Digits):
         super().__init__(channels=channels)
         if hashlib.sha256(secret.encode()).hexdigest() != digest:
             raise ValueError(f"{secret} is not the secret")
+        print("constructed with", secret)
         self._secret = secret
         self._mark = Path(mark)
 
@@ -27,6 +29,9 @@ class Telltale(Digits):
 
     def answer(self, model: Any, requests: Sequence[Any]) -> list[dict[str, Any]]:
         self._tell("inference")
+        for request in requests:
+            if "raise" in request:
+                raise getattr(builtins, request["raise"])(f"raised {self._secret}")
         return super().answer(model, requests)
 
     def _tell(self, axis: str) -> None:

@@ -87,6 +87,7 @@ def test_a_secret_is_nowhere_and_strangers_are_refused(
     )  # fmt: skip
     assert done.code == 0, done
     assert mark.exists(), "the Job told its secret in an exception"
+    assert "constructed with ${env:AXIS_CANARY}" in done.out + done.err
     logs = "".join(p.read_text() for p in (workstation.storage / "digits/logs").rglob("*.log"))
     for told in ("printed", "logged", "raised"):
         assert f"{told} ${{env:AXIS_CANARY}}" in logs, "it was told, and concealed"
@@ -134,6 +135,11 @@ def _assert_app_wants_its_token(port: int) -> None:
     right = {"Authorization": f"Bearer {SERVE_TOKEN}"}
     answer = httpx.post(f"{url}/digits/", json={"pixels": [0] * 64}, headers=right, timeout=30)
     assert answer.status_code == 200, answer.text
+    for error, status in (("ValueError", 400), ("RuntimeError", 500)):
+        answer = httpx.post(f"{url}/digits/", json={"raise": error}, headers=right, timeout=30)
+        assert answer.status_code == status, answer.text
+        assert "${env:AXIS_CANARY}" in answer.text
+        assert SECRET not in answer.text
 
 
 def _assert_ports_are_closed(cluster: TokenCluster) -> None:
