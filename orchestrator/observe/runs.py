@@ -112,7 +112,10 @@ def view_run(storage: Storage, name: str) -> RunView:
     """Where the run ``name`` stands. Raises ``StorageError`` when there is no such run."""
     if not is_run(storage, name):
         known = ", ".join(view for view in _names(storage)) or "none"
-        raise StorageError(f"there is no run {name} in {storage.name}; runs there: {known}")
+        raise StorageError(
+            f"there is no run {name} in {storage.name}; runs there: {known}\n  works: --storage "
+            "FOLDER where runs lie, or --address of the cluster that the run was submitted to"
+        )
     run = storage.child(name)
     holder = peek(run)
     try:

@@ -71,10 +71,10 @@ def check_size(package: Package, limit_bytes: int) -> None:
     """Raise ``InfeasibleError`` with what takes most room, where Ray would not take it all."""
     if package.size_bytes < limit_bytes:
         return
-    rows = [f"    {format_bytes(size):>10}  {path}" for path, size in largest(package.files)]
+    rows = [f"    {size / 1e6:>10,.1f} MB  {path}" for path, size in largest(package.files)]
     raise InfeasibleError(
         f"the working directory {package.root} is too large to send: {package.text}, and Ray takes "
-        f"less than {format_bytes(limit_bytes)}\n  the largest entries:\n" + "\n".join(rows) + "\n"
+        f"less than {limit_bytes / 1e6:,.1f} MB\n  the largest entries:\n" + "\n".join(rows) + "\n"
         "  works: a line for each that the run does not need in .axisignore (as in .gitignore), "
         "data in a bucket or on a volume that the nodes have, or --working-dir"
     )
