@@ -117,6 +117,8 @@ def _computing(device: Device, unit: str) -> list[str]:
     rows.append(("", f"kernels of a layer {_rate(device.streaming_rate)}"))
     rows.append(("an operation", f"{seconds(device.host_seconds_per_operation)} of the host"))
     rows += _around(device)
+    if "spread" not in device.not_measured:
+        rows.append(("equal work", f"takes workers unequally long, by {device.spread:.1%}"))
     return [f"  {name:<18} {text}" for name, text in rows]
 
 

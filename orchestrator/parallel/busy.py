@@ -31,6 +31,10 @@ _CLOSE_LOOKS = 50
 """So many looks are close ones after one that found own work."""
 _HELD_SECONDS = 0.5
 """A process in which nobody looked for so long was held as a whole: stopped, frozen, or starved."""
+_LOOKING_SHARE = 0.005
+"""Looking takes no more of a processor than this. Where workers share cores the thread is seldom
+seen to run, looks would be close ones always, and each takes longer: 1.7 % of a core was measured.
+"""
 _NAP_SHARE = 0.1
 """One that has slept for less is not looked at."""
 _NANOSECONDS = 1e9
@@ -92,12 +96,16 @@ class Busy:
 
     def _look_on(self) -> None:
         pause_seconds = _OFTEN_SECONDS
+        begun, num_looks = time.thread_time(), 0
         while not self._closing:
             time.sleep(pause_seconds * random.uniform(0.5, 1.5))
             with self._lock:
                 slept = self._inside and self._count(looking=True)
+            num_looks += 1
             usual_seconds = _OFTEN_SECONDS if slept else _SELDOM_SECONDS
-            pause_seconds = _CLOSELY_SECONDS if self._num_close else usual_seconds
+            wanted_seconds = _CLOSELY_SECONDS if self._num_close else usual_seconds
+            a_look_seconds = (time.thread_time() - begun) / num_looks
+            pause_seconds = max(wanted_seconds, a_look_seconds / _LOOKING_SHARE)
 
     def _count(self, looking: bool) -> bool:
         """Add what came since the last time; whether the thread slept for some of it."""

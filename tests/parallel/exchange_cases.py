@@ -6,15 +6,22 @@ import torch
 import torch.distributed as dist
 
 from orchestrator.planner.calibration.timings import ExchangeTiming, LayerTiming
-from orchestrator.runtime.calibration import exchanges, layers
+from orchestrator.runtime.calibration import exchanges, layers, pace
 
 
 def timed_case(sizes: tuple[int, ...]) -> tuple[ExchangeTiming, ...]:
     """Every collective at ``sizes``, quickly."""
     exchanges.SIZES["cpu"] = sizes
-    exchanges._ROUND_SECONDS = 0.01
+    exchanges._ROUND_SECONDS = exchanges._APART_SECONDS = 0.01
     assert dist.group.WORLD is not None
     return exchanges.measure_exchanges(dist.group.WORLD, torch.device("cpu"))
+
+
+def pace_case() -> tuple[tuple[float, ...], ...]:
+    """Few and short steps."""
+    pace._STEP_SECONDS, pace._STEPS = 0.02, 4
+    assert dist.group.WORLD is not None
+    return pace.measure_pace(dist.group.WORLD)
 
 
 def layers_case() -> tuple[LayerTiming, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from gloo_gang import Gang
 
-from orchestrator.planner.calibration.fitting import fit_link, layer_host
+from orchestrator.planner.calibration.fitting import fit_link, fit_spread, layer_host
 
 pytestmark = pytest.mark.gloo
 
@@ -26,6 +26,14 @@ def test_collectives_are_timed_and_fitted(gang: Gang, ranks: int) -> None:
         fit = fit_link(own)
         assert fit.alpha > 0
         assert 1e5 < fit.bandwidth < 1e13
+
+
+def test_every_rank_is_told_what_each_took_for_the_same_work(gang: Gang) -> None:
+    found = gang.run("exchange_cases:pace_case", 3)
+    assert found[0] == found[1] == found[2]
+    assert [len(step) for step in found[0]] == [3] * 4
+    assert all(0.002 < seconds < 2 for step in found[0] for seconds in step)
+    assert 0 <= fit_spread(found[0]) < 2
 
 
 def test_layers_are_timed_as_they_are_split_and_computed_again(gang: Gang) -> None:

@@ -142,11 +142,12 @@ def test_no_steps_no_comparison(run: Storage) -> None:
 def test_past_runs_correct_a_machine(tmp_path: Path, run: Storage) -> None:
     from orchestrator.runtime.past_runs import past_pairs
 
-    begun(run)
+    fast = DEVICE.joined(2)
+    begun(run, device=fast)
     measured(run)
     compare_run(run)
     run.child("journal").write_atomic("attempt-0001.jsonl", b"")
-    pairs, left_out = past_pairs(Storage.open(str(tmp_path)), DEVICE)
+    pairs, left_out = past_pairs(Storage.open(str(tmp_path)), fast)
     assert [pair.name for pair in pairs] == ["forecast"]
     assert left_out == []
     found = refit(pairs).refit

@@ -22,6 +22,7 @@ from orchestrator.planner.cost import collectives
 from orchestrator.planner.cost.device import Collective, HalfLengths
 from orchestrator.planner.cost.groups import LAUNCH_SECONDS
 from orchestrator.planner.cost.passes import head_efficiency
+from orchestrator.planner.cost.spread import expected_maximum
 
 LEAST_LATENCY_SECONDS = 1e-7
 """A step that a fit puts below this is taken for it: no step takes nothing."""
@@ -184,6 +185,16 @@ def fit_kernels(timings: Sequence[KernelTiming]) -> float:
     if not timings:
         raise ValueError("no kernels were timed")
     return median(each.num_bytes / each.seconds for each in timings)
+
+
+def fit_spread(pace: Sequence[Sequence[float]]) -> float:
+    """The standard deviation of what ranks took for the same work, as a share of their mean, that
+    has them wait for the slowest as long as they did in the median of the steps: a run's step is
+    a median, too. Raises ``ValueError`` without steps, and for one rank."""
+    if not pace or min(len(step) for step in pace) < 2:
+        raise ValueError("how ranks differ is told by steps of two and more")
+    waits = [max(step) * len(step) / sum(step) - 1.0 for step in pace]
+    return median(waits) / expected_maximum(len(pace[0]))
 
 
 def layer_host(timings: Sequence[LayerTiming]) -> dict[str, dict[str, float]]:

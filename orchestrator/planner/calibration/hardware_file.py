@@ -23,6 +23,7 @@ from orchestrator.planner.calibration.fitting import (
     fit_line,
     fit_link,
     fit_products,
+    fit_spread,
     layer_host,
 )
 from orchestrator.planner.calibration.timings import (
@@ -63,6 +64,8 @@ def calibrated(timings: Timings, price_per_hour: float | None = None) -> Calibra
     links, errors = _links(timings)
     values |= links
     values["not_measured"] |= _layers_not_measured(values.get("layer_host", {}))
+    if "spread" not in values:
+        values["not_measured"]["spread"] = _spread_not_measured(timings)
     values |= {"price_per_hour": price_per_hour}
     if timings.disk is not None:
         values["disk"] = {
@@ -137,6 +140,7 @@ def _memory(timings: Timings) -> dict[str, Any]:
         "memory_efficiency": kernels / bandwidth,
         "host_seconds_per_operation": host,
         **({"layer_host": layers} if layers else {}),
+        **({"spread": fit_spread(timings.pace)} if timings.pace else {}),
         "per_node": timings.per_node,
     }
 
@@ -150,6 +154,11 @@ def _layers_not_measured(found: Mapping[str, Mapping[str, float]]) -> dict[str, 
         "layer_host": "tensor and shard not measured, there was one core on each node: taken for "
         "nothing"
     }
+
+
+def _spread_not_measured(timings: Timings) -> str:
+    where = "on GPUs" if timings.kind == "gpu" else "there was one core"
+    return f"not measured, {where}: ranks are taken for equally fast"
 
 
 def _links(timings: Timings) -> tuple[dict[str, Any], dict[str, float]]:
@@ -251,6 +260,8 @@ _NOTES: dict[str, str] = {
     "host_seconds_per_operation": "One small operation, from Python.",
     "layer_host": "What a layer's forward and backward pass take of Python beyond that, where it "
     "is\n# split or computed again.",
+    "spread": "How unequally long ranks take for equal work at the same time: the standard "
+    "deviation as a share.",
     "intra": "Links, seconds of a step and bytes per second: alpha and beta of real process "
     "groups.\n# intra is the all-reduce; each collective is asked for by its own where it was "
     "measured.",

@@ -118,6 +118,8 @@ class Timings:
     within: tuple[ExchangeTiming, ...] = ()
     between: tuple[ExchangeTiming, ...] = ()
     layers: tuple[LayerTiming, ...] = ()
+    pace: tuple[tuple[float, ...], ...] = ()
+    """What each worker took for the same work, step after step."""
     ray: RayTimings | None = None
     disk: DiskTimings | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -17,6 +17,7 @@ PART_WORDS = {
     "streaming": "memory-bound kernels",
     "host": "launching operations",
     "bubble": "the pipeline's bubble",
+    "straggling": "waiting for slower ranks",
     "optimizer": "the optimizer",
     "data": "the feed",
     "checkpoint": "checkpoints",
@@ -69,8 +70,8 @@ def _tokens(found: Estimate) -> float:
 
 def _seconds(found: Estimate) -> dict[str, float]:
     time = found.time
-    named = ("products", "attention", "streaming", "host", "bubble", "optimizer", "data")
-    parts = {name: float(getattr(time, name)) for name in named}
+    named = ("products", "attention", "streaming", "host", "bubble", "straggling", "optimizer")
+    parts = {name: float(getattr(time, name)) for name in (*named, "data")}
     parts["checkpoint"] = found.checkpoint_share_seconds
     return parts | {name: part.exposed for name, part in time.communication.items()}
 

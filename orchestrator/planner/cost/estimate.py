@@ -172,8 +172,8 @@ def _memory_view(needed: Memory) -> dict[str, int]:
 
 def _seconds_view(found: Estimate) -> dict[str, float]:
     time = found.time
-    names: Sequence[str] = ("products", "attention", "streaming", "host", "bubble", "optimizer")
-    view = {name: getattr(time, name) for name in names}
+    names: Sequence[str] = ("products", "attention", "streaming", "host", "bubble", "straggling")
+    view = {name: getattr(time, name) for name in (*names, "optimizer")}
     view["communication"] = time.exposed
     view["data"] = time.data
     view["checkpoint"] = found.checkpoint_share_seconds

@@ -58,6 +58,7 @@ def _time(found: Estimate) -> list[str]:
         "memory-bound kernels": time.streaming,
         "launching": time.host,
         "pipeline bubble": time.bubble,
+        "slower ranks": time.straggling,
         "optimizer": time.optimizer,
         "data": time.data,
         "checkpoints": found.checkpoint_share_seconds,

@@ -29,13 +29,13 @@ def reasons(case: Case, time: StepTime, needed: Memory) -> tuple[str, ...]:
 
 
 def binding(time: StepTime) -> str:
-    """What takes most of the step: products, attention, streaming, host, bubble, optimizer, or
-    a mesh dimension."""
+    """What takes most of the step: products, attention, streaming, host, bubble, straggling,
+    optimizer, or a mesh dimension."""
     return max(_parts(time).items(), key=lambda item: item[1])[0]
 
 
 def _parts(time: StepTime) -> dict[str, float]:
-    named = ("products", "attention", "streaming", "host", "bubble", "optimizer")
+    named = ("products", "attention", "streaming", "host", "bubble", "straggling", "optimizer")
     parts = {name: float(getattr(time, name)) for name in named}
     return parts | {name: part.exposed for name, part in time.communication.items()}
 
@@ -68,6 +68,8 @@ def _about(case: Case, time: StepTime, name: str) -> str:
         virtual = case.work.virtual_stages
         arithmetic = f"(pp − 1)/(v·m) = ({case.degrees.pp} − 1)/({virtual}·{case.micro_batches})"
         return f"the pipeline's bubble, {arithmetic}; more micro-batches help"
+    if name == "straggling":
+        return f"waiting for the slowest of {case.degrees.size} ranks, which differ by chance"
     if name == "optimizer":
         return "the optimizer; sharding: optimizer divides it over the data ranks"
     what, hint = _DIMENSION_WORDS[name]

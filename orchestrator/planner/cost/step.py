@@ -18,6 +18,7 @@ from orchestrator.planner.cost.parameters import (
     stages,
 )
 from orchestrator.planner.cost.passes import Passes, layer_passes, output_passes
+from orchestrator.planner.cost.spread import straggling_seconds
 from orchestrator.planner.cost.traffic import (
     Exchange,
     context_exchange,
@@ -37,7 +38,8 @@ class StepTime:
 
     ``products``, ``attention`` and ``streaming`` are computation by operator class, ``host``
     what launches add where the device waits for them, ``bubble`` what stages wait for one
-    another, ``data`` what the feed adds. ``ideal`` is what the slowest stage is busy.
+    another, ``straggling`` what all wait for the slowest rank, where equal work does not take all
+    equally long, ``data`` what the feed adds. ``ideal`` is what the slowest stage is busy.
     """
 
     products: float
@@ -45,6 +47,7 @@ class StepTime:
     streaming: float
     host: float
     bubble: float
+    straggling: float
     optimizer: float
     data: float
     communication: dict[str, Exchange]
@@ -63,7 +66,8 @@ class StepTime:
     @property
     def total(self) -> float:
         """Seconds of the step."""
-        return self.compute + self.bubble + self.optimizer + self.data + self.exposed
+        waits = self.bubble + self.straggling
+        return self.compute + waits + self.optimizer + self.data + self.exposed
 
     @property
     def bubble_fraction(self) -> float:
@@ -132,11 +136,15 @@ def step_time(case: Case, cost: LayerCost | None = None) -> StepTime:
     communication["pp"] = send.times(count)
     parts = _by_class(slowest.stage, cost, count)
     shown = count * layers * (cost.shown + gather.exposed)
+    host = _rest(count * slowest.occupied, sum(parts) + shown)
+    optimizer = _optimizer_seconds(case, held)
+    computing, spread = sum(parts) + host + optimizer, case.cluster.device.spread
     return StepTime(
         *parts,
-        host=_rest(count * slowest.occupied, sum(parts) + shown),
+        host=host,
         bubble=_bubble(case, busy, slowest, send),
-        optimizer=_optimizer_seconds(case, held),
+        straggling=straggling_seconds(computing, spread, case.degrees.size),
+        optimizer=optimizer,
         data=_data_seconds(case),
         communication={name: communication[name] for name in DIMENSIONS},
         ideal=count * slowest.occupied,

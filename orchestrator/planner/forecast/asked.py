@@ -16,9 +16,13 @@ from orchestrator.planner.cost.estimate import parse_specs
 from orchestrator.planner.cost.resolve import Resolved, resolve
 from orchestrator.transformer import Transformer
 
-HEAD_CORES = 0.13
+HEAD_CORES = 0.11
 """Cores that a dozen processes of Ray's, the coordinator and the driver take on the head's node
-while steps go on: each about 0.9 % of one (a 2-core server, where workers fill both; docs/planner).
+while steps go on, beyond what Ray takes while a machine is calibrated (a 2-core server, where
+workers fill both; docs/planner)."""
+
+WORKER_CORES = 0.03
+"""What each worker takes beside the thread that computes: Ray's own, the loader's, the watchdog's.
 """
 
 _SCHEDULES = {"gpipe": "gpipe", "1f1b": "1f1b", "interleaved-1f1b": "interleaved"}
@@ -91,9 +95,9 @@ def as_shared(plan: Plan, workers: int, device: Device) -> Device:
     if device.kind != "cpu":
         gpus = plan.training.resources.gpu
         return device.sharing(1.0 / gpus) if 0 < gpus < 1 else device
-    threads = plan.training.threads
-    cores = device.per_node - HEAD_CORES
-    return device.joined(threads).sharing(_threads_on_a_node(plan, workers, device) / cores)
+    threads = _threads_on_a_node(plan, workers, device)
+    taken = HEAD_CORES + WORKER_CORES * threads / plan.training.threads
+    return device.joined(plan.training.threads).sharing(threads / (device.per_node - taken))
 
 
 def nodes_needed(plan: Plan, workers: int, device: Device) -> int:

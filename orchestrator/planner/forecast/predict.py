@@ -122,7 +122,7 @@ def parts_of(found: Estimate, checkpoint_seconds: float) -> Parts:
     return Parts(
         compute=time.compute + time.optimizer,
         communication=time.exposed,
-        waiting=time.bubble,
+        waiting=time.bubble + time.straggling,
         data=time.data,
         checkpoint=checkpoint_seconds,
         by_dimension=split,

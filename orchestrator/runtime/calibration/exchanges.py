@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from orchestrator.planner.calibration.timings import ExchangeTiming
 from orchestrator.planner.cost.device import Collective
+from orchestrator.runtime.calibration.pace import Work
 from orchestrator.runtime.calibration.stopwatch import finish
 
 SIZES = {
@@ -23,17 +24,45 @@ _ROUNDS = 5
 _ROUND_SECONDS = 0.08
 _MOST_IN_A_ROUND = 100
 _WARM_UPS = 2
+_TIMES_APART = 10
+_APART_SECONDS = 0.03
+_ONE_SIDED = "broadcast"
+"""Its root has done with it as soon as it has sent."""
 
 
 def measure_exchanges(group: dist.ProcessGroup, device: torch.device) -> tuple[ExchangeTiming, ...]:
     """Time each collective at each size on ``group``. All of its ranks call it together, and get
-    the same answer: what the slowest of them took."""
+    the same answer.
+
+    On processors ranks come to it as they do in a run, each from work of its own and so not at the
+    same time; what counts is what the last one waits, who waits for nobody. That is a third longer
+    than one exchange right after another, which finds threads awake and caches warm. A broadcast,
+    and all on accelerators, are timed one right after another, and the slowest rank counts.
+    """
+    work = Work(group, _APART_SECONDS) if device.type == "cpu" else None
     found = []
     for collective in _CALLS:
         for size in SIZES[device.type]:
-            seconds = _timed(_CALLS[collective](size, group, device), group, device)
+            call = _CALLS[collective](size, group, device)
+            if work is None or collective == _ONE_SIDED:
+                seconds = _timed(call, group, device)
+            else:
+                seconds = _timed_apart(call, group, work)
             found.append(ExchangeTiming(collective, group.size(), size, seconds))
     return tuple(found)
+
+
+def _timed_apart(call: Callable[[], object], group: dist.ProcessGroup, work: Work) -> float:
+    """Median of the shortest over the ranks."""
+    taken = []
+    for _ in range(_WARM_UPS + _TIMES_APART):
+        work.do()
+        begun = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begun)
+    last = torch.tensor(taken[_WARM_UPS:], dtype=torch.float64)
+    dist.all_reduce(last, op=dist.ReduceOp.MIN, group=group)
+    return float(last.median())
 
 
 def _timed(call: Callable[[], object], group: dist.ProcessGroup, device: torch.device) -> float:

@@ -88,6 +88,7 @@ def _measured(
     within = _exchanges(workers, ranks[0], say, "within a node")
     between = _exchanges(workers, [each[0] for each in ranks], say, "between nodes")
     layers = _layers(workers, ranks[0][:2], say) if room.kind == "cpu" else ()
+    pace = _pace(workers, say) if room.kind == "cpu" else ()
     say(f"storage: {storage_uri} …")
     disks: list[DiskTimings] = _all([w.disk.remote(storage_uri) for w in workers], "storage")
     return Timings(
@@ -101,6 +102,7 @@ def _measured(
         within=within,
         between=between,
         layers=layers,
+        pace=pace,
         ray=ray_timings,
         disk=DiskTimings(
             median(each.write_bytes_per_second for each in disks),
@@ -179,6 +181,14 @@ def _layers(workers: Sequence[Any], ranks: list[int], say: Say) -> tuple[LayerTi
     say("layers that are split or computed again …")
     answers = _all([worker.layers.remote(ranks) for worker in workers], "split layers")
     found: tuple[LayerTiming, ...] = answers[ranks[0]]
+    return found
+
+
+def _pace(workers: Sequence[Any], say: Say) -> tuple[tuple[float, ...], ...]:
+    if len(workers) < 2:
+        return ()
+    say("the same work on all workers …")
+    found: tuple[tuple[float, ...], ...] = _all([w.pace.remote() for w in workers], "the pace")[0]
     return found
 
 

@@ -99,6 +99,17 @@ class MeasuringWorker:
             group = dist.new_group(ranks, timeout=timedelta(seconds=GROUP_SECONDS))
         return measure_layers(group) if self._rank in ranks else ()
 
+    def pace(self) -> tuple[tuple[float, ...], ...]:
+        """What each worker takes for the same work, step after step. All of them together."""
+        import torch
+        import torch.distributed as dist
+
+        from orchestrator.runtime.calibration.pace import measure_pace
+
+        torch.set_num_threads(1)
+        world: Any = dist.group.WORLD
+        return measure_pace(world)
+
     def disk(self, uri: str) -> DiskTimings:
         """What the storage of runs takes, while the others write to it, too."""
         from orchestrator.runtime.calibration.disk import measure_disk

@@ -14,6 +14,7 @@ from orchestrator.planner.cost.groups import LAUNCH_SECONDS, make_group
 from orchestrator.planner.cost.hardware_files import parse_device
 from orchestrator.planner.cost.matmul import Product, product_seconds
 from orchestrator.planner.cost.shape import Shape
+from orchestrator.planner.cost.spread import expected_maximum
 from orchestrator.planner.cost.step import step_time
 from tests.planner.calibration.timed_machines import ALPHA, BETA, HALF, LAYERS, RATE, machine
 
@@ -35,6 +36,7 @@ def test_the_file_holds_what_was_timed():
     assert device.disk is not None
     assert device.ray is not None
     assert (device.disk.write, device.ray.actor_start) == (300e6, 0.5)
+    assert device.spread == pytest.approx(1 / 11 / expected_maximum(2), rel=1e-3)
     assert max(found.errors.values()) < 0.01
 
 
@@ -80,9 +82,10 @@ def test_what_was_not_measured_is_named_and_shows_in_an_estimate():
 
 
 def test_without_any_link_a_stated_one_stands_in_and_says_so():
-    alone = replace(machine(), within=(), num_workers=1, workers=machine().workers[:1])
+    alone = replace(machine(), within=(), num_workers=1, workers=machine().workers[:1], pace=())
     device = calibrated(alone).device
-    assert set(device.not_measured) == {"intra", "inter"}
+    assert set(device.not_measured) == {"intra", "inter", "spread"}
+    assert device.spread == 0.0
     assert "stated" in device.not_measured["intra"]
 
 
@@ -134,11 +137,27 @@ def test_factors_scale_computing_and_communicating_alone():
     assert after.exposed == pytest.approx(3 * moved + LAUNCH_SECONDS)
 
 
+def test_all_wait_for_the_slowest():
+    """As long as was measured of two; longer where more wait, and nobody where there is one."""
+    device = calibrated(machine()).device
+    alike = device.model_copy(update={"spread": 0.0})
+    waits = []
+    for ranks in (1, 2, 8):
+        found, even = (step_time(_case(on, Degrees(dp=ranks))) for on in (device, alike))
+        busy = found.compute + found.optimizer
+        assert even.straggling == 0
+        assert found.total == pytest.approx(even.total + found.straggling)
+        waits.append(found.straggling / busy)
+    most = 1 / 11 * expected_maximum(8) / expected_maximum(2)
+    assert waits == pytest.approx([0, 1 / 11, most], rel=1e-3)
+
+
 def test_a_processor_launches_what_it_computes():
     device = calibrated(machine()).device
     slow = device.model_copy(update={"host_seconds_per_operation": 1e-3})
     fast = device.model_copy(update={"host_seconds_per_operation": 0.0})
-    gap = step_time(_case(slow, Degrees(dp=2))).total - step_time(_case(fast, Degrees(dp=2))).total
+    slow, fast = (step_time(_case(device, Degrees(dp=2))).compute for device in (slow, fast))
+    gap = slow - fast
     assert gap == pytest.approx(26 * 1e-3 * 2 * 4)  # operations, passes, layers; one pass of 16
 
 

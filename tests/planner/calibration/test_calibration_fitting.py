@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -15,8 +16,10 @@ from orchestrator.planner.calibration.fitting import (
     fit_line,
     fit_link,
     fit_products,
+    fit_spread,
 )
 from orchestrator.planner.calibration.timings import KernelTiming
+from orchestrator.planner.cost.spread import expected_maximum
 from tests.planner.calibration.timed_machines import (
     HALF,
     RATE,
@@ -105,6 +108,26 @@ def test_nothing_timed_is_refused():
 
 def test_attention_is_told_at_head_size_128():
     assert fit_attention(worker().attention, RATE) == pytest.approx((0.4, 0.3))
+
+
+@pytest.mark.parametrize(("ranks", "exactly"), [(1, 0), (2, 0.5642), (4, 1.0294), (16, 1.7660)])
+def test_the_slowest_of_many(ranks, exactly):
+    """Exact means of the largest of so many normal values: Harter 1961, table 1."""
+    assert expected_maximum(ranks) == pytest.approx(exactly, rel=0.05)
+
+
+@given(st.floats(0.01, 0.1), st.integers(2, 16), st.integers(0, 2**32))
+def test_the_spread_is_found_again(spread, ranks, seed):
+    """From below: in the median step of two the wait is 0.85 of that in the mean."""
+    chance = random.Random(seed)
+    steps = [[max(0.01, chance.gauss(1.0, spread)) for _ in range(ranks)] for _ in range(400)]
+    assert 0.6 * spread < fit_spread(steps) < 1.2 * spread
+
+
+@pytest.mark.parametrize("pace", [[], [[1.0]], [[1.0, 2.0], [1.0]]])
+def test_one_rank_has_nobody_to_wait_for(pace):
+    with pytest.raises(ValueError, match="two and more"):
+        fit_spread(pace)
 
 
 def test_kernels_are_a_median():

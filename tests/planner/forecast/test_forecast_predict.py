@@ -8,6 +8,7 @@ from orchestrator.planner.cost.estimate import estimate, parse_specs
 from orchestrator.planner.cost.hardware_files import find_device
 from orchestrator.planner.forecast.asked import (
     HEAD_CORES,
+    WORKER_CORES,
     as_shared,
     crowding,
     nodes_needed,
@@ -128,9 +129,10 @@ def test_workers_fill_nodes_by_what_they_reserve():
 
 
 def test_workers_that_fill_a_node_share_it_with_those_who_serve_them():
-    """As many cores as Ray's processes take are missing; a core that is idle anyway is not."""
+    """As many cores as Ray's processes and the workers' other threads take are missing; a core that
+    is idle anyway is not."""
     assert as_shared(plan_of(), 1, DEVICE) is DEVICE
-    left = DEVICE.per_node - HEAD_CORES
+    left = DEVICE.per_node - HEAD_CORES - 2 * WORKER_CORES
     filled = as_shared(plan_of(), 2, DEVICE)
     assert filled.peak("fp32") == pytest.approx(DEVICE.peak("fp32") * left / 2)
     host = DEVICE.host_seconds_per_operation
