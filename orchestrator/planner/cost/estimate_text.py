@@ -67,7 +67,8 @@ def _time(found: Estimate) -> list[str]:
     for name in DIMENSIONS:
         exchange = time.communication[name]
         if exchange.total:
-            note = f"of {seconds(exchange.total)}, the rest is hidden"
+            hidden = exchange.exposed < 0.999 * exchange.total
+            note = f"of {seconds(exchange.total)}, the rest is hidden" if hidden else ""
             label = f"{name} communication"
             rows.append(_row(label, exchange.exposed, found.step_seconds, note))
     return rows

@@ -105,7 +105,10 @@ def _taken_away(plan: Plan, parts: Parts) -> Iterator[Change]:
         what = f"training.prefetch={2 * plan.training.prefetch}, or faster storage"
         yield Change(what, parts.data / parts.whole, at_most=True)
     if parts.waiting > 0 and plan.model.pipeline == 1:
-        what = "workers that are equally fast (axis status names slow ones)"
+        what = (
+            "workers that are equally fast, on cores that nobody else uses (axis status names "
+            "slow ones)"
+        )
         yield Change(what, parts.waiting / parts.whole, at_most=True)
 
 
