@@ -32,6 +32,7 @@ def _gone(pid: int) -> bool:
     return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_in_the_job_s_code_is_named_with_its_line(
     axis: Axis, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def placed_workers(axis: Axis) -> list[int]:
     return [event["workers"] for event in axis.events("digits", "gang-placed")]
 
 
+@pytest.mark.slow
 def test_a_lost_node_leaves_a_smaller_mesh_and_the_same_losses(axis: Axis) -> None:
     steps = 400
     with raylets(num_cpus=2) as cluster:

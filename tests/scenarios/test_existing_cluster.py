@@ -113,6 +113,7 @@ def test_workers_stay_inside_the_reservation_and_the_app_is_left_up(
     _assert_nothing_is_held()
 
 
+@pytest.mark.slow
 def test_a_driver_that_vanishes_gives_its_reservation_back(axis: Axis, cluster: Any) -> None:
     import ray
 
