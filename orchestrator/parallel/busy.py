@@ -31,7 +31,7 @@ _CLOSE_LOOKS = 50
 """So many looks are close ones after one that found own work."""
 _HELD_SECONDS = 0.5
 """A process in which nobody looked for so long was held as a whole: stopped, frozen, or starved."""
-_LOOKING_SHARE = 0.005
+_LOOKING_SHARE = 0.01
 """Looking takes no more of a processor than this. Where workers share cores the thread is seldom
 seen to run, looks would be close ones always, and each takes longer: 1.7 % of a core was measured.
 """

@@ -17,7 +17,6 @@ import pyarrow as pa
 import ray
 from ray.data.block import BlockAccessor
 
-from orchestrator.errors import PlanError
 from orchestrator.feed.build import ShardResult, build_shard, build_shard_from_rows
 from orchestrator.feed.pieces import Piece
 from orchestrator.job import Job
@@ -71,21 +70,21 @@ class Errand:
 
         Pickled here because Ray Data stores columns, not objects.
         """
+        conceal = concealer_of(self.plan)
         result: ShardResult | UserError
         try:
             result = build()
         except MemoryError:
             raise
+        except OSError as error:
+            said = f"{type(error).__name__}: {error}"
+            if conceal(said) == said:
+                raise
+            raise OSError(conceal(said)) from None
         except Exception as error:
-            if isinstance(error, PlanError) or type(error).__module__.startswith("orchestrator."):
+            if type(error).__module__.startswith("orchestrator."):
                 raise
-            conceal = concealer_of(self.plan)
-            told = f"{type(error).__name__}: {error}"
-            said = conceal(told)
-            if isinstance(error, OSError) and said == told:
-                raise
-            if isinstance(error, OSError):
-                raise OSError(said) from None
+            said = conceal(f"{type(error).__name__}: {error}")
             result = UserError(said, conceal(user_traceback(error)))
         return {"result": pickle.dumps(result)}
 

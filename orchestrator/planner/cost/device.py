@@ -164,7 +164,7 @@ class Device(Section):
     """Host time to launch one operation eagerly in the forward pass."""
     layer_host: LayerHost = LayerHost()
     """Host time in addition where layers are split or recomputed."""
-    spread: float = Field(default=0.0, ge=0, lt=1)
+    spread: float = Field(default=0.0, ge=0)
     """Standard deviation of what ranks take for the same work at the same time, as a share of it; 0
     where nobody measured it. In each step all wait for the slowest."""
     per_node: int = Field(default=8, ge=1)

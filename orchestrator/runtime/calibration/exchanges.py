@@ -35,7 +35,7 @@ def measure_exchanges(group: dist.ProcessGroup, device: torch.device) -> tuple[E
     the same answer.
 
     On processors ranks come to it as they do in a run, each from work of its own and so not at the
-    same time; what counts is what the last one waits, who waits for nobody. That is a third longer
+    same time; what counts is what the last one waits, who waits for nobody. That is longer
     than one exchange right after another, which finds threads awake and caches warm. A broadcast,
     and all on accelerators, are timed one right after another, and the slowest rank counts.
     """
