@@ -32,9 +32,8 @@ _CLOSE_LOOKS = 50
 _HELD_SECONDS = 0.5
 """A process in which nobody looked for so long was held as a whole: stopped, frozen, or starved."""
 _LOOKING_SHARE = 0.01
-"""Looking takes no more of a processor than this. Where workers share cores the thread is seldom
-seen to run, looks would be close ones always, and each takes longer: 1.7 % of a core was measured.
-"""
+"""Looking takes no more of a processor than this. With two workers to a core nearly all looks were
+close ones, and each took longer: 1.7 % of a core was measured."""
 _NAP_SHARE = 0.1
 """One that has slept for less is not looked at."""
 _NANOSECONDS = 1e9
